@@ -1,0 +1,1 @@
+"""Thin shells around sockets, disk, clocks and discovery."""

@@ -1,0 +1,1 @@
+"""Where addresses of other nodes come from. Untrusted: it yields addresses only."""

@@ -1,0 +1,1 @@
+"""The two commands: parkingd and parkingd-ctl."""

@@ -1,0 +1,171 @@
+"""What each command of parkingd-ctl asks, and which exit status the answer gets.
+
+Source: the command contract, section "parkingd-ctl".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from parkingd import __version__
+from parkingd.adapters.client import Trouble
+from parkingd.adapters.control_wire import CONTROL_VERSION
+from parkingd.adapters.document_values import Document
+from parkingd.cli.ctl_session import (
+    EXIT_DONE,
+    EXIT_NOT_FOUND,
+    EXIT_TIMED_OUT,
+    Session,
+    local_document,
+)
+from parkingd.errors import UsageError
+
+_CONDITION: Final = re.compile(r"(?P<key>[a-z]+)(?:(?P<relation>>=|=)(?P<value>[0-9]{1,9}))?")
+_COUNTED: Final = ("members", "inside")
+_FLAGS: Final = ("synced", "ready")
+
+_DOT: Final = re.compile(r'\[?"?(?P<replica>[0-9a-fA-F]{16})"?[:,] *(?P<seq>[0-9]{1,15})\]?')
+
+
+def run(command: str, session: Session) -> int:
+    """Carry out a command; the exit status."""
+    return _RUNNERS[command](session)
+
+
+def _shown(session: Session, answer: Document | Trouble) -> int:
+    if isinstance(answer, Trouble):
+        return session.fail(answer)
+    session.show(answer)
+    return EXIT_DONE
+
+
+def _reader(verb: str) -> Callable[[Session], int]:
+    return lambda session: _shown(session, session.ask(verb, {}))
+
+
+def _recorder(verb: str) -> Callable[[Session], int]:
+    def run_recorder(session: Session) -> int:
+        args = {"plate": session.args.plate, "gate": session.args.gate}
+        return _shown(session, session.change(verb, args))
+
+    return run_recorder
+
+
+def _where(session: Session) -> int:
+    answer = session.ask("where", {"plate": session.args.plate})
+    status = _shown(session, answer)
+    if not isinstance(answer, Trouble) and not answer["inside"]:
+        return EXIT_NOT_FOUND
+    return status
+
+
+def _members(session: Session) -> int:
+    if session.args.action is None:
+        return _shown(session, session.ask("members", {}))
+    return _shown(session, session.ask("forget_member", {"name": session.args.member}))
+
+
+def _set(session: Session) -> int:
+    return _shown(session, session.change("set_spaces", {"spaces": session.args.number}))
+
+
+def _correct(session: Session) -> int:
+    args = {"old": session.args.old, "new": session.args.new}
+    return _shown(session, session.change("correct", args))
+
+
+def _remove(session: Session) -> int:
+    args: dict[str, Any] = {"plate": session.args.plate}
+    if session.args.dot is not None:
+        args["dot"] = parse_dot(session.args.dot)
+    return _shown(session, session.change("remove", args))
+
+
+def _wait(session: Session) -> int:
+    conditions = [parse_condition(text) for text in session.args.conditions or ()]
+    if not conditions:
+        raise UsageError("what to wait for?", "parkingd-ctl wait --for ready")
+    answer = session.ask("wait", {"conditions": conditions})
+    status = _shown(session, answer)
+    if not isinstance(answer, Trouble) and not answer["met"]:
+        return EXIT_TIMED_OUT
+    return status
+
+
+def _backup(session: Session) -> int:
+    return _shown(session, session.ask("backup", {"path": str(Path(session.args.file).absolute())}))
+
+
+def _import(session: Session) -> int:
+    from parkingd.cli.importing import run_import  # hashing and dates load only where needed
+
+    return run_import(session)
+
+
+def _export(session: Session) -> int:
+    from parkingd.cli.exporting import run_export
+
+    return run_export(session)
+
+
+def _version(session: Session) -> int:
+    """Ours is shown even when there is no daemon to ask for its own."""
+    answer = session.ask("version", {})
+    here: Document = {"version": __version__, "control": CONTROL_VERSION}
+    if isinstance(answer, Trouble):
+        session.show(local_document("Version", here | {"daemon": None}))
+        return session.fail(answer)
+    session.show(answer | here | {"daemon": answer.get("version")})
+    return EXIT_DONE
+
+
+def parse_condition(text: str) -> list[str | int | bool]:
+    """``[key, value, at_least]`` of ``members=3``, ``inside>=1``, ``synced``. Raises UsageError."""
+    found = _CONDITION.fullmatch(text.replace(" ", ""))
+    key = found["key"] if found is not None else ""
+    if key == "gates":
+        raise UsageError(
+            "waiting for gates is not in this version", "members, inside, synced and ready are"
+        )
+    if found is not None and key in _COUNTED and found["relation"] is not None:
+        return [key, int(found["value"]), found["relation"] == ">="]
+    if found is not None and key in _FLAGS and found["relation"] is None:
+        return [key, 1, True]
+    raise UsageError(
+        f"{text!r} is no condition to wait for", "members=N, inside=N, members>=N, synced or ready"
+    )
+
+
+def parse_dot(text: str) -> list[int]:
+    """``[replica, seq]`` as the wire wants it, from ``REPLICA:SEQ`` or JSON. Raises UsageError."""
+    found = _DOT.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(
+            f"{text!r} is not a dot", "16 hexadecimal digits, a colon and a number; see vehicles"
+        )
+    return [int(found["replica"], 16), int(found["seq"])]
+
+
+_RUNNERS: Final[Mapping[str, Callable[[Session], int]]] = {
+    "track": _recorder("track"),
+    "exit": _recorder("exit"),
+    "lot": _reader("lot"),
+    "vehicles": _reader("vehicles"),
+    "where": _where,
+    "members": _members,
+    "status": _reader("status"),
+    "digest": _reader("digest"),
+    "discover": _reader("discover"),
+    "set": _set,
+    "correct": _correct,
+    "remove": _remove,
+    "wait": _wait,
+    "import": _import,
+    "export": _export,
+    "backup": _backup,
+    "leave": _reader("leave"),
+    "version": _version,
+}

@@ -1,0 +1,393 @@
+"""What parkingd-ctl understands: its commands, their arguments, and the help for each.
+
+Flags may stand before or after the command, so the command word is found first and one parser is
+then built for that command, with the global flags in it: building all of them would cost more
+than asking the daemon does.
+
+Invariants: every misuse is a UsageError with a hint; a command of a later version is known, says
+so, and appears in no help.
+
+Source: the command contract, section "parkingd-ctl".
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple, NoReturn
+
+from parkingd.errors import UsageError
+
+PROGRAM: Final = "parkingd-ctl"
+
+TIMEOUT_S_MAX: Final = 86_400.0
+REQUEST_ID_DIGITS: Final = 32
+
+LATER_COMMANDS: Final = ("enter", "gates", "watch", "top", "completion")
+
+
+class CommandHelp(NamedTuple):
+    """One command as its users see it."""
+
+    arguments: str
+    summary: str
+    examples: tuple[str, ...]
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    changes: bool = False
+    """It takes a request id: repeating it under the same id has one effect."""
+
+
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _plate_and_gate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plate", metavar="PLATE", help="as typed or read; 1-16 letters or digits")
+    parser.add_argument("gate", metavar="GATE", type=int, nargs="?", help="number of the gate")
+    parser.add_argument("--gate", metavar="N", type=int, dest="gate_flag", help="the same, named")
+
+
+def _plate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plate", metavar="PLATE", help="as typed or read; 1-16 letters or digits")
+
+
+def _set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="spaces", help="what to change")
+    parser.add_argument("number", metavar="N", type=int, help="the new value")
+
+
+def _correct(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", metavar="OLD", help="the plate as it was misread")
+    parser.add_argument("new", metavar="NEW", help="the plate as it is")
+
+
+def _remove(parser: argparse.ArgumentParser) -> None:
+    _plate(parser)
+    parser.add_argument("--dot", metavar="DOT", help="only this stay: REPLICA:SEQ, see vehicles")
+
+
+def _members(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="forget", nargs="?", help="let a dead member go")
+    parser.add_argument("member", metavar="NAME", nargs="?", help="the member to forget")
+
+
+def _wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--for",
+        metavar="COND",
+        action="append",
+        dest="conditions",
+        help="members=N, inside=N, synced or ready; KEY>=N works too; may be given several times",
+    )
+
+
+def _import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="CSV or JSON lines; - is standard input")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log", action="store_true", help="the event log, not the vehicles")
+    parser.add_argument(
+        "--format", choices=("csv", "jsonl"), help="csv, or one JSON object a line (default: csv)"
+    )
+
+
+def _backup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="where the daemon's machine puts the copy")
+
+
+COMMANDS: Final = {
+    "track": CommandHelp(
+        "PLATE GATE",
+        "Record here that a car entered, without asking anybody.",
+        ("track ABC123 1", "track 'KA 12 AB 3456' --gate 2", "track ABC123 1 --json"),
+        _plate_and_gate,
+        changes=True,
+    ),
+    "exit": CommandHelp(
+        "PLATE GATE",
+        "Record here that a car left; this is never refused.",
+        ("exit ABC123 1", "exit ABC123 --gate 2 --json"),
+        _plate_and_gate,
+        changes=True,
+    ),
+    "lot": CommandHelp(
+        "", "Show how many spaces are taken and free.", ("lot", "lot --json"), _nothing
+    ),
+    "vehicles": CommandHelp(
+        "",
+        "List every car inside.",
+        ("vehicles", "vehicles -o tsv", "vehicles --json --name gary"),
+        _nothing,
+    ),
+    "where": CommandHelp(
+        "PLATE",
+        "Show where and since when one car is inside; exit status 5 when it is not.",
+        ("where ABC123", "where ABC123 --json"),
+        _plate,
+    ),
+    "members": CommandHelp(
+        "[forget NAME]",
+        "List the members of the cluster, or forget a dead one that will not come back.",
+        ("members", "members --json", "members forget joe"),
+        _members,
+    ),
+    "status": CommandHelp(
+        "", "Show how this node and its cluster are.", ("status", "status --json"), _nothing
+    ),
+    "digest": CommandHelp(
+        "",
+        "Compare the state of all members: equal roots mean equal replicas.",
+        ("digest", "digest --json"),
+        _nothing,
+    ),
+    "discover": CommandHelp(
+        "",
+        "List the addresses that discovery proposed, and what became of each.",
+        ("discover", "discover -o tsv"),
+        _nothing,
+    ),
+    "set": CommandHelp(
+        "spaces N",
+        "Change the lot while it runs.",
+        ("set spaces 120", "set spaces 120 --json"),
+        _set,
+        changes=True,
+    ),
+    "correct": CommandHelp(
+        "OLD NEW",
+        "Repair a misread plate; refused if the new one is already inside.",
+        ("correct ABC123 ABC128",),
+        _correct,
+        changes=True,
+    ),
+    "remove": CommandHelp(
+        "PLATE",
+        "Drop a ghost: close the stays of a plate that are known here.",
+        ("remove ABC123", "remove ABC123 --dot 00000000000000ab:17"),
+        _remove,
+        changes=True,
+    ),
+    "wait": CommandHelp(
+        "--for COND",
+        "Wait until conditions hold; exit status 4 when they do not in time.",
+        ("wait --for ready", "wait --for members=3 --for synced --timeout 10"),
+        _wait,
+    ),
+    "import": CommandHelp(
+        "FILE",
+        "Record many entries from CSV (plate,gate[,time]) or JSON lines.",
+        ("import cars.csv", "import - < cars.jsonl", "import cars.csv --json"),
+        _import,
+    ),
+    "export": CommandHelp(
+        "",
+        "Write the vehicles, in a form that import reads, or the event log.",
+        ("export > cars.csv", "export --format jsonl", "export --log"),
+        _export,
+    ),
+    "backup": CommandHelp(
+        "FILE",
+        "Copy this node's database while it runs.",
+        ("backup /var/backups/gary.db",),
+        _backup,
+    ),
+    "leave": CommandHelp("", "Hand over and stop the daemon.", ("leave --name gary",), _nothing),
+    "version": CommandHelp(
+        "", "Show the versions of this command and of the daemon.", ("version",), _nothing
+    ),
+}
+
+_GLOBAL_FLAGS_WITH_VALUE: Final = frozenset(
+    {
+        "--name",
+        "--cluster",
+        "--runtime-dir",
+        "--control",
+        "--timeout",
+        "-o",
+        "--output",
+        "--color",
+    }
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argparse parser that raises, helps with misspelt flags and shows examples first."""
+
+    def __init__(self, command: str, described: CommandHelp) -> None:
+        super().__init__(
+            prog=f"{PROGRAM} {command}",
+            usage=f"{PROGRAM} {command} {described.arguments} [flags]".replace("  ", " "),
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self._described = described
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see {self.prog} --help")
+
+    def misspelt(self, unknown: str) -> NoReturn:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        message = f"unknown flag {unknown}" if unknown.startswith("-") else f"what is {unknown!r}?"
+        close = did_you_mean(unknown, flags) if unknown.startswith("-") else ""
+        raise UsageError(message, close or f"see {self.prog} --help")
+
+    def format_help(self) -> str:
+        examples = "\n".join(f"  {PROGRAM} {example}" for example in self._described.examples)
+        return f"{self._described.summary}\n\nExamples:\n{examples}\n\n{super().format_help()}"
+
+
+def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
+    """The command and its arguments; ``help`` and ``--version`` come back as commands.
+
+    Raises UsageError.
+    """
+    command, rest = _split(arguments)
+    if command is None:
+        if "--version" in rest:
+            return "--version", argparse.Namespace(output=None)
+        if "-h" in rest or "--help" in rest:
+            return "--help", argparse.Namespace(text=overview())
+        raise UsageError("a command is missing", f"{PROGRAM} --help lists them")
+    if command in LATER_COMMANDS:
+        raise _later(command)
+    described = COMMANDS.get(command)
+    if described is None:
+        raise UsageError(
+            f"there is no command {command!r}",
+            did_you_mean(command, COMMANDS) or f"{PROGRAM} --help lists them",
+        )
+    parser = _Parser(command, described)
+    described.add_arguments(parser)
+    _add_global_flags(parser, described)
+    if "-h" in rest or "--help" in rest:
+        return "--help", argparse.Namespace(text=parser.format_help())
+    return command, _checked(command, _parse_intermixed(parser, rest))
+
+
+def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The first word that is no global flag and no value of one, and the rest."""
+    skip = False
+    for place, word in enumerate(arguments):
+        if skip:
+            skip = False
+        elif word in _GLOBAL_FLAGS_WITH_VALUE:
+            skip = True
+        elif not word.startswith("-"):
+            return word, [*arguments[:place], *arguments[place + 1 :]]
+    return None, list(arguments)
+
+
+def _parse_intermixed(parser: _Parser, rest: list[str]) -> argparse.Namespace:
+    namespace, unknown = parser.parse_known_intermixed_args(rest)
+    if unknown:
+        parser.misspelt(unknown[0])
+    return namespace
+
+
+def _add_global_flags(parser: argparse.ArgumentParser, described: CommandHelp) -> None:
+    if described.changes:
+        parser.add_argument(
+            "--request-id",
+            metavar="HEX32",
+            help="repeat a request that timed out: under one id it has one effect",
+        )
+    group = parser.add_argument_group("flags, before or after the command")
+    group.add_argument("--name", metavar="NODE", help="which daemon (PARKINGD_NAME)")
+    group.add_argument("--cluster", metavar="NAME", help="of which cluster (PARKINGD_CLUSTER)")
+    group.add_argument(
+        "--runtime-dir", metavar="DIR", help="where its socket is (PARKINGD_RUNTIME_DIR)"
+    )
+    group.add_argument(
+        "--control", metavar="ipc://PATH", help="the socket itself (PARKINGD_CONTROL)"
+    )
+    group.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        help="default: 5, wait 30 (PARKINGD_TIMEOUT)",
+    )
+    group.add_argument(
+        "--json", dest="output", action="store_const", const="json", help="the same as -o json"
+    )
+    group.add_argument(
+        "-o",
+        "--output",
+        choices=("table", "json", "jsonl", "tsv"),
+        help="default: table on a terminal, else tsv (PARKINGD_OUTPUT)",
+    )
+    group.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="default: auto"
+    )
+    group.add_argument("-h", "--help", action="store_true", help="show this")
+
+
+def _checked(command: str, namespace: argparse.Namespace) -> argparse.Namespace:
+    if command in ("track", "exit"):
+        if (namespace.gate is None) == (namespace.gate_flag is None):
+            raise UsageError(
+                "name the gate once, as GATE or with --gate N", f"{PROGRAM} {command} ABC123 1"
+            )
+        namespace.gate = namespace.gate_flag if namespace.gate is None else namespace.gate
+    if command == "set" and namespace.what != "spaces":
+        if namespace.what == "gates":
+            raise _later("set gates")
+        raise UsageError(f"set knows spaces, not {namespace.what!r}", f"{PROGRAM} set spaces 120")
+    if command == "members" and namespace.action is not None:
+        if namespace.action != "forget":
+            raise UsageError(
+                f"members knows forget, not {namespace.action!r}", f"{PROGRAM} members forget NAME"
+            )
+        if namespace.member is None:
+            raise UsageError("which member?", f"{PROGRAM} members forget NAME")
+    return namespace
+
+
+def _later(command: str) -> UsageError:
+    return UsageError(f"{command} is not in this version", f"{PROGRAM} --help lists what is")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint when something known is spelt much like this; else empty."""
+    import difflib  # only for mistakes: it takes longer to load than most answers take to come
+
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def overview() -> str:
+    """The help of the whole command."""
+    width = max(len(f"{name} {described.arguments}") for name, described in COMMANDS.items())
+    commands = "\n".join(
+        f"  {f'{name} {described.arguments}':<{width}}  {described.summary}"
+        for name, described in COMMANDS.items()
+    )
+    return f"""Ask a running parkingd daemon, and tell it what happens in the car park.
+
+Examples:
+  {PROGRAM} track ABC123 1
+  {PROGRAM} --name gary lot --json
+  {PROGRAM} wait --for members=3 --for synced
+
+Commands:
+{commands}
+
+Flags, before or after the command:
+  --name NODE           which daemon; not needed while only one runs (PARKINGD_NAME)
+  --cluster NAME        of which cluster (PARKINGD_CLUSTER)
+  --runtime-dir DIR     where its socket is (PARKINGD_RUNTIME_DIR)
+  --control ipc://PATH  the socket itself (PARKINGD_CONTROL)
+  --timeout SECONDS     default: 5, wait 30 (PARKINGD_TIMEOUT)
+  --json, -o FORMAT     table, json, jsonl or tsv; table on a terminal, else tsv
+  --color WHEN          auto, always or never
+  --version             the version of this command
+  --help                this; {PROGRAM} COMMAND --help says more about a command
+
+Exit status:
+  0  done, admitted, true     5   not found
+  1  the answer is no         6   refused
+  2  usage                    7   not permitted
+  3  no daemon there          70  a bug in this command
+  4  timed out                130 interrupted
+"""

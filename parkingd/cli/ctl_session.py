@@ -1,0 +1,215 @@
+"""One run of parkingd-ctl: its flags, its connection and its two output streams.
+
+Invariants: answers go to standard output, everything else to standard error; with JSON asked for,
+an error is one object there. Every code of a failure has one exit status.
+
+Source: the command contract, sections "parkingd-ctl" and "JSON".
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TextIO
+
+from parkingd.adapters.client import (
+    CODE_DAEMON_STOPPED,
+    CODE_NO_DAEMON,
+    CODE_NOT_PERMITTED,
+    CODE_PROTOCOL_VERSION,
+    CODE_TIMED_OUT,
+    ControlClient,
+    Trouble,
+)
+from parkingd.adapters.document_values import Document, envelope
+from parkingd.cli.ctl_options import PROGRAM, REQUEST_ID_DIGITS, TIMEOUT_S_MAX
+from parkingd.cli.ctl_target import find_socket
+from parkingd.cli.render import as_json, as_jsonl, as_table, as_tsv, printable
+from parkingd.errors import UsageError
+
+EXIT_DONE: Final = 0
+EXIT_NO: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_NO_DAEMON: Final = 3
+EXIT_TIMED_OUT: Final = 4
+EXIT_NOT_FOUND: Final = 5
+EXIT_REFUSED: Final = 6
+EXIT_NOT_PERMITTED: Final = 7
+EXIT_BUG: Final = 70
+EXIT_INTERRUPTED: Final = 130
+
+_EXIT_OF_CODE: Final[Mapping[str, int]] = {
+    "usage": EXIT_USAGE,
+    "invalid_plate": EXIT_USAGE,
+    CODE_NO_DAEMON: EXIT_NO_DAEMON,
+    CODE_DAEMON_STOPPED: EXIT_NO_DAEMON,
+    CODE_PROTOCOL_VERSION: EXIT_NO_DAEMON,
+    CODE_TIMED_OUT: EXIT_TIMED_OUT,
+    "unknown_gate": EXIT_NOT_FOUND,
+    "not_inside": EXIT_NOT_FOUND,
+    "unknown_member": EXIT_NOT_FOUND,
+    CODE_NOT_PERMITTED: EXIT_NOT_PERMITTED,
+}
+"""Every other code is a refusal."""
+
+_UNCERTAIN: Final = frozenset({CODE_TIMED_OUT, CODE_DAEMON_STOPPED, "storage_failed"})
+"""After these nobody here knows whether the request was recorded."""
+
+TIMEOUT_S: Final = 5.0
+_LONGER_TIMEOUTS_S: Final[Mapping[str, float]] = {"wait": 30.0, "leave": 15.0, "backup": 60.0}
+"""A leaving node waits up to 8 s for others; a copy takes what the disk takes."""
+
+OUTPUTS: Final = ("table", "json", "jsonl", "tsv")
+
+
+class Session:
+    """What the commands share. ``out`` and ``err`` are the standard streams."""
+
+    def __init__(self, command: str, args: Namespace, environ: Mapping[str, str]) -> None:
+        """Raises UsageError for values that make no sense."""
+        self.args = args
+        self.out: TextIO = sys.stdout
+        self.err: TextIO = sys.stderr
+        self._environ = environ
+        self._client: ControlClient | None = None
+        self.timeout_s = _timeout_s(command, args, environ)
+        self.output = _output(args, environ, self.out.isatty())
+        self.request_id: bytes | None = None
+        """Of the change that is being asked for."""
+
+    def connect(self) -> ControlClient | Trouble:
+        """The connection, made at the first call."""
+        if self._client is None:
+            socket = find_socket(self.args, self._environ)
+            if isinstance(socket, Trouble):
+                return socket
+            client = ControlClient.connect(socket, self.timeout_s)
+            if isinstance(client, Trouble):
+                return client
+            self._client = client
+        return self._client
+
+    def close(self) -> None:
+        """End the connection, if there is one."""
+        if self._client is not None:
+            self._client.close()
+
+    def ask(self, verb: str, args: dict[str, Any]) -> Document | Trouble:
+        """The daemon's answer."""
+        client = self.connect()
+        return client if isinstance(client, Trouble) else client.call(verb, args)
+
+    def change(self, verb: str, args: dict[str, Any]) -> Document | Trouble:
+        """The same for what takes a request id: the given one, else a new one."""
+        self.request_id = _request_id(self.args.request_id)
+        return self.ask(verb, args | {"request": self.request_id})
+
+    def show(self, document: Document) -> None:
+        """The answer, in the form that was asked for; its warnings too."""
+        match self.output:
+            case "json":
+                self.write([as_json(document)])
+            case "jsonl":
+                self.write(as_jsonl(document))
+            case "tsv":
+                self.write(as_tsv(document))
+            case _:
+                self.write(as_table(document, self._colour()))
+        if self.output in ("table", "tsv"):
+            self.warn(document.get("warnings", ()))
+
+    def write(self, lines: Iterable[str]) -> None:
+        """To standard output."""
+        self.out.writelines(f"{line}\n" for line in lines)
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """To standard error."""
+        for warning in warnings:
+            print(f"{PROGRAM}: warning: {printable(warning)}", file=self.err)
+
+    def fail(self, trouble: Trouble) -> int:
+        """Say what happened and what to do; the exit status."""
+        reason, hint = trouble.reason, trouble.hint
+        if trouble.code in _UNCERTAIN and self.request_id is not None:
+            reason += "; the request may have been recorded"
+            hint = (
+                f"repeat it with --request-id {self.request_id.hex()}: it has one effect,"
+                " however often it is asked for"
+            )
+        report(
+            self.err, self.output in ("json", "jsonl"), trouble._replace(reason=reason, hint=hint)
+        )
+        return exit_status(trouble.code)
+
+    def _colour(self) -> bool:
+        if self.args.color != "auto":
+            return bool(self.args.color == "always")
+        if self._environ.get("NO_COLOR"):
+            return False
+        if self._environ.get("FORCE_COLOR"):
+            return True
+        return self.out.isatty() and self._environ.get("TERM") != "dumb"
+
+
+def local_document(kind: str, body: Document, node: str | None = None) -> Document:
+    """A document that this command made itself."""
+    return envelope(kind, node, int(time.time() * 1_000), body)
+
+
+def exit_status(code: str) -> int:
+    """What a script gets to see for this code."""
+    return _EXIT_OF_CODE.get(code, EXIT_REFUSED)
+
+
+def report(err: TextIO, as_object: bool, trouble: Trouble) -> None:
+    """An error for people, or one JSON object, on standard error."""
+    if as_object:
+        body = {"code": trouble.code, "reason": trouble.reason, "hint": trouble.hint}
+        print(as_json(local_document("Error", body, trouble.node)), file=err)
+        return
+    lines = [printable(line) for line in trouble.reason.splitlines()]
+    print(f"{PROGRAM}: " + "\n".join(lines), file=err)
+    if trouble.hint:
+        print(f"  {printable(trouble.hint)}", file=err)
+
+
+def _request_id(given: str | None) -> bytes:
+    if given is None:
+        return os.urandom(REQUEST_ID_DIGITS // 2)
+    try:
+        request_id = bytes.fromhex(given)
+    except ValueError:
+        request_id = b""
+    if len(given) != REQUEST_ID_DIGITS or len(request_id) != REQUEST_ID_DIGITS // 2:
+        raise UsageError(
+            f"{given!r} is not a request id", f"it has {REQUEST_ID_DIGITS} hexadecimal digits"
+        )
+    return request_id
+
+
+def _timeout_s(command: str, args: Namespace, environ: Mapping[str, str]) -> float:
+    timeout_s: float | None = args.timeout
+    if timeout_s is None and environ.get("PARKINGD_TIMEOUT"):
+        try:
+            timeout_s = float(environ["PARKINGD_TIMEOUT"])
+        except ValueError as error:
+            raise UsageError("PARKINGD_TIMEOUT is not a number of seconds") from error
+    if timeout_s is None:
+        return _LONGER_TIMEOUTS_S.get(command, TIMEOUT_S)
+    if not 0 < timeout_s <= TIMEOUT_S_MAX:
+        raise UsageError(
+            f"{timeout_s:g} is not a time-out", f"more than 0 and at most {TIMEOUT_S_MAX:g} seconds"
+        )
+    return timeout_s
+
+
+def _output(args: Namespace, environ: Mapping[str, str], terminal: bool) -> str:
+    chosen: str | None = args.output or environ.get("PARKINGD_OUTPUT") or None
+    if chosen is None:
+        return "table" if terminal else "tsv"
+    if chosen not in OUTPUTS:
+        raise UsageError(f"PARKINGD_OUTPUT is not one of {', '.join(OUTPUTS)}")
+    return chosen

@@ -1,0 +1,194 @@
+"""Documents as people and scripts read them: an aligned table, TSV, or JSON.
+
+A table is for eyes: nothing is cut off, and colour only repeats what a state word says. TSV is
+for pipes: one header line and a line per item, or ``field<TAB>value`` for a single object. JSON
+has sorted keys, on one line; ``jsonl`` has a line per item.
+
+Invariants: text that came from elsewhere cannot move the cursor or break a column, because what
+is not printable is escaped.
+
+Source: the command contract, section "JSON"; research on command conventions, 1.3.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from parkingd.adapters.document_values import Document
+
+_ENVELOPE: Final = ("api", "kind", "node", "at")
+
+_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "VehicleList": ("plate", "since", "gate", "entered_at_node", "dot", "conflict"),
+    "Vehicle": ("plate", "since", "gate", "entered_at_node", "dot", "conflict"),
+    "MemberList": (
+        "name",
+        "state",
+        "address",
+        "gates",
+        "last_heard_s",
+        "rtt_ms",
+        "replica",
+        "incarnation",
+        "version",
+    ),
+    "Digest": ("root", "nodes"),
+    "CandidateList": ("source", "address", "name", "state", "detail"),
+    "EventList": ("time", "type", "plate", "gate", "dot", "detail"),
+    "Wait": ("condition", "met", "value"),
+}
+"""Kinds that are lists, and what of their items a table shows."""
+
+_LINE_KINDS: Final[Mapping[str, str]] = {
+    "VehicleList": "Stay",
+    "MemberList": "Member",
+    "Digest": "Root",
+    "CandidateList": "Candidate",
+    "EventList": "Event",
+}
+"""What one line of ``-o jsonl`` is called, by the kind of the list."""
+
+_HIDDEN: Final = frozenset({"warnings", "counters"})
+"""Not in tables: warnings go to standard error, counters are for programs."""
+
+_COLOURS: Final[Mapping[str, int]] = {
+    "alive": 32,
+    "open": 32,
+    "connected": 32,
+    "self": 32,
+    "suspect": 33,
+    "almost_full": 33,
+    "trying": 33,
+    "dead": 31,
+    "full": 31,
+    "closed": 31,
+    "refused": 31,
+    "timeout": 31,
+}
+
+
+def as_json(document: Document) -> str:
+    """One line."""
+    return json.dumps(document, sort_keys=True, check_circular=False)
+
+
+def as_jsonl(document: Document) -> Iterator[str]:
+    """A line per item, each with the envelope; one line for what is not a list."""
+    kind = _LINE_KINDS.get(document["kind"])
+    if kind is None:
+        yield as_json(document)
+        return
+    shared = {key: document[key] for key in _ENVELOPE} | {"kind": kind}
+    for item in document["items"]:
+        yield as_json(shared | item)
+
+
+def as_tsv(document: Document) -> Iterator[str]:
+    """A header and a line per item, or a line per field."""
+    columns = _COLUMNS.get(document["kind"])
+    if columns is None:
+        for field, value in _flat(document):
+            yield f"{field}\t{_text(value, empty='', words=('true', 'false'))}"
+        return
+    yield "\t".join(columns)
+    for item in _items(document):
+        yield "\t".join(
+            _text(item.get(column), empty="", words=("true", "false")) for column in columns
+        )
+
+
+def as_table(document: Document, colour: bool) -> Iterator[str]:
+    """Aligned lines."""
+    columns = _COLUMNS.get(document["kind"])
+    if columns is None:
+        yield from _object_table(document, colour)
+        return
+    rows = [tuple(_text(item.get(column)) for column in columns) for item in _items(document)]
+    if not rows:
+        yield "(none)"
+        return
+    head = tuple(column.upper() for column in columns)
+    widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
+    yield _line(head, widths)
+    state = columns.index("state") if "state" in columns else None
+    for row in rows:
+        yield _line(row, widths, state if colour else None)
+
+
+def _object_table(document: Document, colour: bool) -> Iterator[str]:
+    fields = [
+        (field, _text(value))
+        for field, value in _flat(document)
+        if field.partition(".")[0] not in _HIDDEN and not field.endswith(".warnings")
+    ]
+    width = max((len(field) for field, _ in fields), default=0)
+    for field, text in fields:
+        shown = _coloured(text) if colour and field.endswith("state") else text
+        yield f"{field:<{width}}  {shown}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], coloured: int | None = None) -> str:
+    padded = [f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)]
+    if coloured is not None:
+        word = cells[coloured]
+        padded[coloured] = _coloured(word) + " " * (widths[coloured] - len(word))
+    return "  ".join(padded).rstrip()
+
+
+def _coloured(word: str) -> str:
+    number = _COLOURS.get(word)
+    return word if number is None else f"\x1b[{number}m{word}\x1b[0m"
+
+
+def _items(document: Document) -> Iterable[Document]:
+    if document["kind"] == "Wait":
+        return list(document["conditions"])
+    if document["kind"] == "Digest":
+        silent = [{"root": "unreachable", "nodes": [name]} for name in document["unreachable"]]
+        return [*document["items"], *silent]
+    return list(document["items"])
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for field, value in document.items():
+        if not prefix and field in _ENVELOPE:
+            continue
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{field}.")
+        else:
+            yield f"{prefix}{field}", value
+
+
+def _text(value: object, empty: str = "-", words: tuple[str, str] = ("yes", "no")) -> str:
+    # Half a million cells of a full lot pass here: the frequent types come first.
+    if type(value) is str:
+        return value if value.isprintable() else printable(value)
+    if type(value) is int:
+        return str(value)
+    match value:
+        case None:
+            return empty
+        case bool():
+            return words[0] if value else words[1]
+        case float():
+            return f"{value:.3f}".rstrip("0").rstrip(".")
+        case [str(replica), int(seq)]:
+            return f"{printable(replica)}:{seq}"
+        case {"line": line, "reason": reason}:
+            return f"line {line}: {printable(str(reason))}"
+        case list():
+            return ",".join(_text(each) for each in value) or empty
+        case _:
+            return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """The text with everything that is not printable escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

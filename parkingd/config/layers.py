@@ -1,0 +1,248 @@
+"""What the file and the environment say, and how a value of any layer is read as what it should be.
+
+Invariants: a value that is not possible is a `ConfigError` that says key, value, origin and what
+is allowed; the text of the cookie appears in no message; a variable that is set but empty counts
+as unset.
+
+Source: DESIGN section 11.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from parkingd.adapters.discovery.addresses import dialable, is_ip_address, valid_name
+from parkingd.config.options import BY_KEY, DEFAULT, OPTIONS, OTHER_VARIABLES, suggestion
+from parkingd.errors import ConfigError
+from parkingd.protocol.limits import NAME_LENGTH_MAX
+from parkingd.protocol.messages import Address
+
+PEERS_MAX: Final = 256
+FILE_BYTES_MAX: Final = 1024 * 1024
+
+_NAME_RULE: Final = (
+    f"give 1-{NAME_LENGTH_MAX} letters, digits, '.', '_' or '-', the first a letter or digit"
+)
+_TRUE: Final = ("1", "true", "yes", "on")
+_FALSE: Final = ("0", "false", "no", "off")
+
+_SERVICE_LINK: Final = re.compile(r"PARKINGD_(SERVICE|PORT)_[A-Z0-9_]+")
+"""What Kubernetes puts into every container when a Service is called parkingd; so is a
+PARKINGD_PORT that reads tcp://10.0.0.1:7744."""
+
+_PEER: Final = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-]{1,253})):(?P<port>[0-9]{1,5})",
+    re.ASCII,
+)
+
+
+def environment_layer(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """What the environment sets, and warnings about variables that set nothing."""
+    by_variable = {option.environment: option.key for option in OPTIONS}
+    known = (*by_variable, *OTHER_VARIABLES)
+    layer: dict[str, str] = {}
+    warnings: list[str] = []
+    for variable in sorted(environ):
+        text = environ[variable]
+        if variable == "PARKINGD_PORT" and text.startswith(("tcp://", "udp://")):
+            warnings.append(f"PARKINGD_PORT={text} comes from Kubernetes, not from you: ignored")
+        elif variable in by_variable:
+            if text:
+                layer[by_variable[variable]] = text
+        elif (
+            variable.startswith("PARKINGD_")
+            and variable not in known
+            and not _SERVICE_LINK.fullmatch(variable)
+        ):
+            warnings.append(f"{variable} is no variable of parkingd{suggestion(variable, known)}")
+    return layer, warnings
+
+
+def file_layer(path: str, environ: Mapping[str, str]) -> dict[str, object]:
+    """What the TOML file sets; every key is known."""
+    home = environ.get("HOME")
+    full = home + path[1:] if home and path.startswith("~/") else path
+    try:
+        with open(full, "rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"cannot read the configuration file {path}: {reason}", "see --config"
+        ) from error
+    if len(data) > FILE_BYTES_MAX:
+        raise ConfigError(f"the configuration file {path} is larger than 1 MiB", "see --config")
+    try:
+        layer: dict[str, object] = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"file {path} is not TOML: {error}", "correct it") from error
+    for key in layer:
+        if key not in BY_KEY:
+            raise ConfigError(
+                f"file {path}: unknown key {quoted(key)}{suggestion(key, BY_KEY)}",
+                f"the keys are {', '.join(BY_KEY)}",
+            )
+    return layer
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting as somebody gave it."""
+
+    key: str
+    raw: object
+    origin: str
+    depth: int
+    """Of its layer; larger wins."""
+
+    def wrong(self, what: str, allowed: str) -> ConfigError:
+        """The error for it; a cookie is not quoted."""
+        shown = "..." if self.key == "cookie" else quoted(self.raw)
+        return ConfigError(f"{self.key} = {shown} (from {self.origin}) {what}", allowed)
+
+
+class Settings:
+    """The winning values, read as what they should be."""
+
+    def __init__(self, values: Mapping[str, Value], environ: Mapping[str, str]) -> None:
+        self._values = values
+        self.environ = environ
+        home = environ.get("HOME")
+        self.home = Path(home).absolute() if home else None
+
+    def get(self, key: str) -> Value | None:
+        """None: nobody set it."""
+        return self._values.get(key)
+
+    def origins(self) -> dict[str, str]:
+        """Of every setting of this version."""
+        return {
+            option.key: self._values[option.key].origin if option.key in self._values else DEFAULT
+            for option in OPTIONS
+            if option.in_this_version
+        }
+
+    def text(self, key: str) -> str | None:
+        """A text that is not empty."""
+        value = self.get(key)
+        if value is None:
+            return None
+        if not isinstance(value.raw, str):
+            raise value.wrong("is not a text", "put it in quotes")
+        if not value.raw.strip():
+            raise value.wrong("is empty", "give a value or leave it out")
+        if "\0" in value.raw or any("\ud800" <= char <= "\udfff" for char in value.raw):
+            raise value.wrong("is not valid UTF-8 text", "give plain text")
+        return value.raw
+
+    def name(self, key: str, default: str) -> str:
+        """A node's or a cluster's name."""
+        text = self.text(key)
+        if text is None:
+            return default
+        if not valid_name(text):
+            raise self._values[key].wrong("is not a name", _NAME_RULE)
+        return text
+
+    def choice(self, key: str, allowed: tuple[str, ...]) -> str | None:
+        """One of these words."""
+        text = self.text(key)
+        if text is not None and text not in allowed:
+            what = f"is not possible{suggestion(text, allowed)}"
+            raise self._values[key].wrong(what, f"give {' or '.join(allowed)}")
+        return text
+
+    def whole(self, key: str, smallest: int, largest: int) -> int | None:
+        """A whole number in this range."""
+        value = self.get(key)
+        if value is None:
+            return None
+        allowed = f"give a whole number from {smallest} to {largest}"
+        match value.raw:
+            case bool():
+                raise value.wrong("is not a number", allowed)
+            case int(number):
+                pass
+            case str(text) if value.origin.startswith("file "):
+                raise value.wrong("is a text, not a number", f"{allowed}, without quotes")
+            case str(text) if re.fullmatch(r"-?[0-9]{1,12}", text.strip()):
+                number = int(text)
+            case _:
+                raise value.wrong("is not a whole number", allowed)
+        if not smallest <= number <= largest:
+            raise value.wrong("is out of range", allowed)
+        return number
+
+    def switch(self, key: str, default: bool) -> bool:
+        """On or off."""
+        value = self.get(key)
+        match value and value.raw:
+            case None:
+                return default
+            case bool(on):
+                return on
+            case str(text) if text.lower() in _TRUE and not self._in_file(key):
+                return True
+            case str(text) if text.lower() in _FALSE and not self._in_file(key):
+                return False
+        allowed = "give true or false" if self._in_file(key) else "give 1 or 0"
+        raise self._values[key].wrong("is neither on nor off", allowed)
+
+    def path(self, key: str) -> Path | None:
+        """An absolute path; a leading ``~/`` is the home."""
+        text = self.text(key)
+        if text is None:
+            return None
+        if text == "~" or text.startswith("~/"):
+            if self.home is None:
+                raise self._values[key].wrong("needs HOME, which is not set", "give a full path")
+            return self.home / text[2:]
+        return Path(text).absolute()
+
+    def peers(self) -> tuple[Address, ...]:
+        """Addresses to connect to, each once."""
+        value = self.get("peers")
+        if value is None:
+            return ()
+        match value.raw:
+            case str(text):
+                items: list[object] = [part for part in text.split(",") if part.strip()]
+                if self._in_file("peers"):
+                    raise value.wrong("is not a list", 'write peers = ["host:port"]')
+            case list(parts):
+                items = list(parts)
+            case _:
+                raise value.wrong("is not a list", 'write peers = ["host:port"]')
+        if len(items) > PEERS_MAX:
+            raise ConfigError(
+                f"peers (from {value.origin}) are {len(items)}", f"give at most {PEERS_MAX}"
+            )
+        return tuple(dict.fromkeys(_peer(value, item) for item in items))
+
+    def _in_file(self, key: str) -> bool:
+        return self._values[key].origin.startswith("file ")
+
+
+def _peer(value: Value, item: object) -> Address:
+    """``host:port``, the host a name, an IPv4 address or an IPv6 address in brackets."""
+    if isinstance(item, str):
+        match = _PEER.fullmatch(item.strip())
+        if match is not None and 1 <= int(match["port"]) <= 65_535:
+            host = match["ipv6"] or match["host"]
+            if dialable(host) or not (match["ipv6"] or is_ip_address(host)):
+                return Address(host, int(match["port"]))
+    raise ConfigError(
+        f"peers (from {value.origin}): {quoted(item)} is not HOST:PORT",
+        "write gate-2.lan:7744, 10.0.0.2:7744 or [fd00::2]:7744",
+    )
+
+
+def quoted(raw: object) -> str:
+    """As people would write it, short and on one line."""
+    shown = repr(raw)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."

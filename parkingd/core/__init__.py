@@ -1,0 +1,1 @@
+"""Pure data: what is replicated and how it is joined."""

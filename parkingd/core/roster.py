@@ -1,0 +1,78 @@
+"""Who must have seen a mark before it may go: the roster and what is known of its disks.
+
+The roster is every replica named in the own context or in any vector heard, unless sealed. It is
+never the live view and never shortened by time or silence: both make ghosts and lasting
+divergence (model-checked). Collection rule: mark (o, s) may be dropped when for every replica j
+of the roster `M[j][o] >= s` and own vector `[j] >= M[j][j]`, where M holds the last *durable*
+vectors heard. The second clause says that everything j minted before it knew the mark is here;
+whatever j mints later has a greater hybrid time than the mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from parkingd.core.ids import ReplicaId, Vector
+
+
+class Roster:
+    """The matrix M of durable vectors, own row included."""
+
+    def __init__(self) -> None:
+        self.durable: dict[ReplicaId, Vector] = {}
+        self.named: dict[ReplicaId, None] = {}
+        """Replicas named in any vector heard."""
+
+    def heard(self, replica: ReplicaId, durable: Vector) -> None:
+        """``replica`` says that its disk holds this much of each origin."""
+        known = self.durable.get(replica)
+        if known is None:
+            self.durable[replica] = dict(durable)
+        else:
+            for origin, upto in durable.items():
+                if upto > known.get(origin, 0):
+                    known[origin] = upto
+        for origin in durable:
+            self.named[origin] = None
+        self.named[replica] = None
+
+    def name(self, replicas: Iterable[ReplicaId]) -> None:
+        """These replicas exist: nothing is dropped before they have seen it."""
+        for replica in replicas:
+            self.named[replica] = None
+
+    def members(
+        self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, object]
+    ) -> list[ReplicaId]:
+        """The roster, ascending."""
+        return sorted(r for r in {**vector, **self.named} if r not in sealed)
+
+    def covered_by_all(
+        self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, object]
+    ) -> Vector:
+        """For each origin the seq up to which every disk of the roster holds it."""
+        rows = []
+        for member in self.members(vector, sealed):
+            row = self.durable.get(member)
+            if row is None:
+                return {}
+            rows.append(row)
+        if not rows:
+            return {}
+        return {origin: min(row.get(origin, 0) for row in rows) for origin in vector}
+
+    def collectable(
+        self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, int]
+    ) -> Vector:
+        """Up to which seq the marks of each origin may be dropped now; empty: none.
+
+        ``sealed`` maps a sealed replica to the highest seq that exists of it.
+        """
+        for member in self.members(vector, sealed):
+            row = self.durable.get(member)
+            if row is None or vector.get(member, 0) < row.get(member, 0):
+                return {}
+        for replica, final in sealed.items():
+            if vector.get(replica, 0) < final:
+                return {}
+        return self.covered_by_all(vector, sealed)

@@ -1,0 +1,270 @@
+"""The replicated state of one lot: context, stays and small record, joined event by event.
+
+`apply` is the delta join: it adds to the context exactly the dot of the event it was given,
+never a vector (merging a full context with a part of the entries is how the Elixir library loses
+data). `join_snapshot_*` is the causal join with a frozen state: the only place where a whole
+context is merged, after all of its entries (DESIGN section 5.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from enum import Enum
+from hashlib import blake2b
+
+from parkingd.core.causal import CausalContext
+from parkingd.core.events import Correction, Enter, Event, Exit, Fence, Removal, Seal, Setting
+from parkingd.core.hybrid import HybridClock
+from parkingd.core.ids import Dot, HybridTime, ReplicaId
+from parkingd.core.lot import LotRecord
+from parkingd.core.records import Mark, Record, RequestEffect, Stay
+from parkingd.core.roster import Roster
+from parkingd.core.stays import (
+    VERB_CORRECT,
+    VERB_EXIT,
+    VERB_REMOVE,
+    VERB_SET,
+    Stays,
+    stay_effect,
+)
+
+
+class Applied(Enum):
+    """What became of an event."""
+
+    NEW = "new"
+    KNOWN = "known"
+    FENCED = "fenced"
+    """Its replica is being forgotten: nothing new is taken from it, whoever brings it."""
+
+
+def stay_of(event: Event) -> Stay | None:
+    """The stay that an enter or a correction creates."""
+    match event.body:
+        case Enter(plate=plate, gate=gate, cause=cause, raw=raw, since=since, flags=flags):
+            plain = raw is None and since is None and not flags
+            extra = None if plain else (raw, since, flags)
+            return (event.seq, event.origin, event.time, plate, gate, cause, extra)
+        case Correction() as body:
+            extra = (body.raw, body.since, body.flags)
+            return (event.seq, event.origin, event.time, body.plate, body.gate, body.cause, extra)
+        case _:
+            return None
+
+
+class LotState:
+    """One replica's copy of the lot."""
+
+    def __init__(self, ambiguous_ms: int = 2_000) -> None:
+        self.context = CausalContext()
+        self.clock = HybridClock()
+        self.stays = Stays(ambiguous_ms)
+        self.record = LotRecord()
+        self.roster = Roster()
+
+    # --- events --------------------------------------------------------------------------
+
+    def apply(self, event: Event) -> Applied:
+        """Join one event. Applying it again changes nothing."""
+        origin, seq, time, body = event
+        if self.context.contains(origin, seq):
+            return Applied.KNOWN
+        if (self.record.fences or self.record.seals) and self.is_barred(origin, seq):
+            return Applied.FENCED
+        self.clock.merge(time)
+        self.context.add(origin, seq)
+        stays = self.stays
+        covered = stays.early.pop((origin, seq), 0) is None if stays.early else False
+        match body:
+            case Enter(plate=plate, covers=covers):
+                if covers:
+                    stays.cover(plate, covers, self.context)
+                self._enter(event, covered)
+            case Exit(plate=plate, covers=covers):
+                stays.cover(plate, covers, self.context)
+                if body.request is not None:
+                    stays.remember(body.request, self._exit_effect(event, body))
+                if not covered:
+                    stays.add_mark(_mark_of(event, body))
+            case Removal(plate=plate, covers=covers, request=request):
+                stays.cover(plate, covers, self.context)
+                self._remember(event, request, VERB_REMOVE, plate, len(covers))
+            case Correction(old_plate=old_plate, covers=covers, request=request, plate=plate):
+                stays.cover(old_plate, covers, self.context)
+                self._enter(event, covered)
+                self._remember(event, request, VERB_CORRECT, plate, len(covers))
+            case Setting(request=request, key=key):
+                self.record.absorb(event)
+                self._remember(event, request, VERB_SET, key.upper(), 0)
+            case Seal() as seal:
+                self.record.absorb(event)
+                self._void(seal)
+            case _:
+                self.record.absorb(event)
+        return Applied.NEW
+
+    def _enter(self, event: Event, covered: bool) -> None:
+        stay = stay_of(event)
+        assert stay is not None
+        if not covered:
+            self.stays.add_stay(stay)
+        elif stay[5] is not None:
+            self.stays.remember(stay[5], stay_effect(stay))
+
+    def _remember(
+        self, event: Event, request: bytes | None, verb: int, plate: str, count: int
+    ) -> None:
+        if request is not None:
+            self.stays.remember(
+                request, (event.time, verb, plate, event.origin, event.seq, 0, count, None)
+            )
+
+    @staticmethod
+    def _exit_effect(event: Event, body: Exit) -> RequestEffect:
+        return (
+            event.time,
+            VERB_EXIT,
+            body.plate,
+            event.origin,
+            event.seq,
+            body.gate,
+            body.matched,
+            body.since,
+        )
+
+    # --- fences and seals ----------------------------------------------------------------
+
+    def is_barred(self, origin: ReplicaId, seq: int) -> bool:
+        """Whether a new event of this dot must be refused: fenced and not (yet) let through."""
+        if origin not in self.record.fences and origin not in self.record.seals:
+            return False
+        seal = self.record.seals.get(origin)
+        return seal is None or not sealed_in(seal, seq)
+
+    def sealed_heads(self) -> dict[ReplicaId, int]:
+        """The highest seq that exists of each sealed replica."""
+        return {replica: sealed_head(seal) for replica, seal in self.record.seals.items()}
+
+    def _void(self, seal: Seal) -> None:
+        """What nobody holds of a sealed replica counts as received and leaves `early`."""
+        first = seal.upto + 1
+        for start, last in seal.intervals:
+            self.context.add_span(seal.replica, first, start - 1)
+            first = last + 1
+        head = sealed_head(seal)
+        for dot in [d for d in self.stays.early if d[0] == seal.replica]:
+            if dot[1] > head or not sealed_in(seal, dot[1]):
+                del self.stays.early[dot]
+
+    def fenced_replicas(self) -> list[ReplicaId]:
+        """Fenced and not yet sealed, ascending."""
+        return sorted(r for r in self.record.fences if r not in self.record.seals)
+
+    def fence_event(self, replica: ReplicaId) -> Event | None:
+        """The fence of this replica, if there is one."""
+        event = self.record.fences.get(replica)
+        return event if event is not None and isinstance(event.body, Fence) else None
+
+    # --- collection and root -------------------------------------------------------------
+
+    def collect(self) -> int:
+        """Drop the marks that every disk of the roster holds; returns how many."""
+        if not self.stays.mark_count:
+            return 0
+        stable = self.roster.collectable(self.context.vector, self.sealed_heads())
+        return self.stays.collect(stable) if stable else 0
+
+    def root(self) -> bytes:
+        """16 bytes: hash of live stays, founding, settings and greatest claims."""
+        total = self.stays.stays_sum.to_bytes(16, "big")
+        return blake2b(total + self.record.digest(), digest_size=16).digest()
+
+    # --- snapshots -----------------------------------------------------------------------
+
+    def join_records(self, records: Iterable[Record], *, repair: bool) -> None:
+        """First step of the causal join: take the records that are news here.
+
+        A record is news when its dot is neither in the own context (a dot known and not kept was
+        closed here) nor early. ``repair`` takes every record that is not kept: for a replica
+        whose state is damaged under an intact context.
+        """
+        stays = self.stays
+        context, early = self.context, stays.early
+        for record in records:
+            dot = (record[1], record[0])
+            if repair:
+                if stays.has(record[3], dot):
+                    continue
+            elif dot in early or context.contains(dot[0], dot[1]):
+                continue
+            add_record(stays, record)
+
+    def drop_closed(
+        self,
+        records: Iterable[Record],
+        context: CausalContext,
+        early: Mapping[Dot, None],
+        sent: Set[Dot],
+    ) -> None:
+        """Second step: of these own records, drop what the sender has seen closed.
+
+        live = (L1 & L2 | L1 - C | L2 - ctx) - early1 - early2
+        """
+        for record in records:
+            dot = (record[1], record[0])
+            if dot in early or (dot not in sent and context.contains(dot[0], dot[1])):
+                self.stays.drop(record[3], dot)
+
+    def join_context(
+        self,
+        context: CausalContext,
+        early: Iterable[Dot],
+        hybrid_high: HybridTime,
+        small: Iterable[Event],
+    ) -> None:
+        """Last step: ctx |= C; early = (early1 | early2) - ctx; and all that is small."""
+        stays = self.stays
+        self.context.join(context)
+        for dot in (*stays.early, *early):
+            if self.context.contains(dot[0], dot[1]):
+                stays.early.pop(dot, None)
+            else:
+                stays.early[dot] = None
+        self.clock.merge(hybrid_high)
+        for event in small:
+            self.record.absorb(event)
+        for seal in list(self.record.seals.values()):
+            self._void(seal)
+        self.roster.name(context.vector)
+
+
+def add_record(stays: Stays, record: Record, *, save: bool = True) -> None:
+    """Insert a stay or a mark as it is."""
+    if len(record) == 7:  # A mark has more fields: that is how the two are told apart.
+        stays.add_stay(record, save=save)
+    else:
+        stays.add_mark(record, save=save)
+
+
+def sealed_head(seal: Seal) -> int:
+    """The highest seq that exists."""
+    return seal.intervals[-1][1] if seal.intervals else seal.upto
+
+
+def sealed_in(seal: Seal, seq: int) -> bool:
+    """Whether the dot exists."""
+    return seq <= seal.upto or any(first <= seq <= last for first, last in seal.intervals)
+
+
+def _mark_of(event: Event, body: Exit) -> Mark:
+    return (
+        event.seq,
+        event.origin,
+        event.time,
+        body.plate,
+        body.gate,
+        body.request,
+        body.causes,
+        body.matched,
+        body.since,
+    )

@@ -1,0 +1,525 @@
+"""The daemon: one loop that carries facts and messages to the node and executes its effects.
+
+How it works. Whatever arrives (a frame, a request, a commit, a timer) becomes one verb of the
+node; the effects of all that came in one turn of the loop are taken together and executed in
+their order: to the disk, to the network, to clients, to the log. The daemon decides nothing
+about parking; it owns sockets, the store, discovery and the way in and out.
+
+An exception in a callback is a bug: it stops the loop and ends the process with its traceback
+reported by the command, because half a daemon is worse than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, assert_never
+
+from parkingd import __version__
+from parkingd.adapters.clock import read_now, wall_ms
+from parkingd.adapters.control import ControlServer
+from parkingd.adapters.data_dir import DataDir
+from parkingd.adapters.discovery.addresses import LOOPBACK, advertised_addresses
+from parkingd.adapters.discovery.local import AddressFile, LocalSource
+from parkingd.adapters.discovery.static import StaticSource
+from parkingd.adapters.keys import Cookie, derive_keys, load_cookie
+from parkingd.adapters.rundir import ControlLock
+from parkingd.adapters.store import EphemeralStore, SqliteStore
+from parkingd.adapters.succession import begin_again
+from parkingd.adapters.transport.curve import KeyPair
+from parkingd.adapters.transport.monitor import LinkState
+from parkingd.adapters.transport.transport import Transport
+from parkingd.config import Config
+from parkingd.core.ids import replica_hex
+from parkingd.errors import ConfigError, StorageError, WireError
+from parkingd.protocol.codec import decode_untrusted, encode
+from parkingd.protocol.command_parsing import Backup, Direct, Version
+from parkingd.protocol.commands import Command, Leave
+from parkingd.protocol.effects import (
+    Disconnect,
+    Effects,
+    Publish,
+    Send,
+    StartOver,
+    StoredState,
+    Subscribe,
+)
+from parkingd.protocol.facts import (
+    Candidate,
+    ConnectionFailed,
+    DiscoveryReady,
+    Fact,
+    LinkFailure,
+    Persisted,
+)
+from parkingd.protocol.messages import WIRE_VERSION, Address, Message, Refused, Route, Sender
+from parkingd.protocol.node import Node
+from parkingd.protocol.outcomes import ErrorCode, Failure
+from parkingd.protocol.settings import NodeSettings
+
+
+class Source(Protocol):
+    """Where candidate addresses come from."""
+
+    async def start(self, found: Callable[[Candidate], None]) -> None:
+        """Propose what is known now, and go on in the background; bounded at 2 s."""
+
+    async def stop(self) -> None:
+        """Say goodbye; bounded at 1 s."""
+
+
+START_OVERS_MAX: Final = 8
+"""New replica ids in one run; more than that is a fault that a further one will not mend."""
+
+STORE_CLOSE_S: Final = 3.0
+LOCK_REFRESH_S: Final = 3_600.0
+FOUND_WAIT_S: Final = 0.4
+"""After the first discovery round: time for hellos, before it is said who was found."""
+
+OWN_HANDLE: Final = -1
+"""Handle of the `Leave` that a signal submits: nobody waits for its reply."""
+
+_log = logging.getLogger("parkingd")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What the start banner shows."""
+
+    name: str
+    cluster: str
+    replica: str
+    addresses: tuple[str, ...]
+    pub_port: int
+    control: str
+    cookie: str
+    fingerprint: str
+    data_dir: str
+    spaces: str
+    discovery: tuple[str, ...]
+
+
+Announce = Callable[[Started], None]
+AnnounceFound = Callable[[list[str]], None]
+
+
+def run_daemon(
+    config: Config,
+    announce: Announce = lambda _: None,
+    announce_found: AnnounceFound = lambda _: None,
+) -> int:
+    """Run until it has left; the exit status. Raises LocalError when it cannot start."""
+    return asyncio.run(Daemon(config, announce, announce_found).run())
+
+
+class Daemon:
+    """One daemon, from lock to unlock."""
+
+    def __init__(self, config: Config, announce: Announce, announce_found: AnnounceFound) -> None:
+        self._config = config
+        self._announce = announce
+        self._announce_found = announce_found
+        self._candidates: dict[Address, Candidate] = {}
+        self._pump_planned = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._start_overs = 0
+        self._last_token = 0
+        self._discovered: DiscoveryReady | None = None
+        self._sources: list[Source] = []
+        self._is_signalled = False
+
+    # --- start and stop ------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Start, serve, leave."""
+        config = self._config
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._loop.set_exception_handler(self._callback_failed)
+        with contextlib.ExitStack() as undo:
+            lock = ControlLock.acquire(config.control_path)
+            undo.callback(lock.release)
+            self._lock = lock
+            cookie = load_cookie(text=config.cookie, file=config.cookie_file, home=config.home)
+            deriving = self._loop.run_in_executor(None, derive_keys, cookie.text, config.cluster)
+            self._data_dir: DataDir | None = None
+            if config.data_dir is not None:
+                self._data_dir = DataDir.open(
+                    config.data_dir, cluster=config.cluster, name=config.name
+                )
+                undo.callback(self._data_dir.close)
+            stored = self._open_store()
+            undo.callback(lambda: self._store.close(STORE_CLOSE_S))
+            keys = await deriving
+            self._transport = Transport(
+                self._loop,
+                keys=keys,
+                cluster=config.cluster,
+                on_message=self._on_message,
+                on_link=self._on_link,
+                on_refused=self._on_refused,
+            )
+            undo.callback(self._transport.close)
+            self._port, self._pub_port = self._transport.bind(config.host, config.port)
+            self._addresses = advertised_addresses(config.host)
+            self._make_node(stored)
+            self._control = ControlServer(
+                self._loop,
+                config.control_path,
+                self._on_command,
+                self._on_direct,
+                node=config.name,
+            )
+            undo.callback(self._control.close)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self._signalled)
+            self._say_hello(cookie, keys)
+            discovering = self._loop.create_task(self._discover(keys), name="discover")
+            try:
+                self._plan_pump()
+                await self._ended
+            finally:
+                discovering.cancel()
+                await asyncio.wait({discovering}, timeout=1.0)
+                await self._stop_sources()
+                if self._timer is not None:
+                    self._timer.cancel()
+        return 0
+
+    def _open_store(
+        self, pending: tuple[bytes, ...] = (), incarnation_after: int = 0
+    ) -> StoredState:
+        self._store: SqliteStore | EphemeralStore
+        if self._data_dir is None:
+            self._store, stored = EphemeralStore.open(
+                wall_ms=wall_ms(),
+                on_fact=self._on_fact,
+                pending=pending,
+                incarnation_after=incarnation_after,
+            )
+        else:
+            self._store, stored = SqliteStore.open(
+                self._data_dir, wall_ms=wall_ms(), on_fact=self._on_fact
+            )
+        for warning in stored.warnings:
+            _log.warning("storage", extra={"values": {"warning": warning}})
+        return stored
+
+    def _make_node(self, stored: StoredState) -> None:
+        config = self._config
+        self._incarnation = stored.incarnation
+        settings = NodeSettings(
+            name=config.name,
+            cluster=config.cluster,
+            version=__version__,
+            spaces=config.spaces,
+            gates=config.gates,
+            admission=config.admission,
+            ephemeral=config.ephemeral,
+            port=self._port,
+            pub_port=self._pub_port,
+        )
+        configured = {
+            key
+            for key in ("spaces", "gates", "admission")
+            if config.origins.get(key, "default") != "default"
+        }
+        try:
+            self._node = Node(
+                settings,
+                stored,
+                now=read_now(),
+                seed=secrets.randbits(63),
+                advertised=str(Address(self._addresses[0], self._port)),
+                configured=frozenset(configured),
+            )
+        except WireError as error:
+            where = self._data_dir.database if self._data_dir is not None else "memory"
+            raise StorageError(
+                f"what is stored in {where} is not what was written: {error}",
+                "set the file aside and start again: the other nodes have its record",
+            ) from error
+
+    def _say_hello(self, cookie: Cookie, keys: KeyPair) -> None:
+        config = self._config
+        self._announce(
+            Started(
+                config.name,
+                config.cluster,
+                replica_hex(self._node.replica_id),
+                tuple(str(Address(host, self._port)) for host in self._addresses),
+                self._pub_port,
+                str(config.control_path),
+                cookie.origin,
+                keys.fingerprint,
+                str(config.data_dir) if config.data_dir is not None else "nothing is kept on disk",
+                f"{config.spaces} spaces, {config.gates} gates if this node founds the lot",
+                tuple(self._source_names()),
+            )
+        )
+        for warning in cookie.warnings:
+            _log.warning("cookie", extra={"values": {"warning": warning}})
+
+    def _source_names(self) -> Iterator[str]:
+        yield "local"
+        if self._config.peers:
+            yield "static"
+        if self._config.mdns:
+            yield "mdns"
+
+    def _make_sources(self, keys: KeyPair) -> Iterator[Source]:
+        config = self._config
+        here = config.host if config.host is not None else LOOPBACK
+        own = AddressFile(
+            config.name, here, self._port, self._pub_port, os.getpid(), keys.fingerprint
+        )
+        yield LocalSource(config.control_path.parent, own)
+        if config.peers:
+            yield StaticSource(config.peers)
+        if config.mdns:
+            from parkingd.adapters.discovery.mdns import Announcement, MdnsSource
+
+            announcement = Announcement(
+                config.cluster,
+                config.name,
+                self._node.replica_id,
+                self._incarnation,
+                self._port,
+                self._pub_port,
+                keys.fingerprint,
+            )
+            yield MdnsSource(announcement, self._addresses)
+
+    async def _discover(self, keys: KeyPair) -> None:
+        self._sources = list(self._make_sources(keys))
+        await asyncio.gather(*(source.start(self._on_candidate) for source in self._sources))
+        self._discovered = DiscoveryReady(patient=bool(self._config.peers))
+        self._node.observe(self._discovered, read_now())
+        self._plan_pump()
+        await asyncio.sleep(FOUND_WAIT_S)
+        self._announce_found([f"{m.name} at {m.address}" for m in self._node.members])
+        while True:
+            await asyncio.sleep(LOCK_REFRESH_S)
+            self._lock.keep_fresh()
+
+    async def _stop_sources(self) -> None:
+        if self._sources:
+            await asyncio.gather(*(source.stop() for source in self._sources))
+
+    def _signalled(self) -> None:
+        if self._is_signalled:
+            _log.warning("stopped_at_once")
+            self._finish(None)
+            return
+        self._is_signalled = True
+        self._submit(OWN_HANDLE, Leave(), 10_000)
+
+    def _finish(self, error: BaseException | None) -> None:
+        if not self._ended.done():
+            if error is None:
+                self._ended.set_result(None)
+            else:
+                self._ended.set_exception(error)
+
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self._finish(error or AssertionError(str(context.get("message"))))
+
+    # --- what arrives --------------------------------------------------------------------
+
+    def _on_message(self, link: Address | Route | None, frame: bytes) -> None:
+        config = self._config
+        try:
+            decoded = decode_untrusted(frame, cluster=config.cluster)
+        except WireError as error:
+            self._refuse(link, error)
+            return
+        sender = Sender(decoded.name, decoded.replica, decoded.incarnation, link)
+        self._node.receive(sender, decoded.message, read_now())
+        self._plan_pump()
+
+    def _refuse(self, link: Address | Route | None, error: WireError) -> None:
+        self._count_refusal(error.reason)
+        failure = {
+            "protocol_version": LinkFailure.PROTOCOL_VERSION,
+            "other_cluster": LinkFailure.OTHER_CLUSTER,
+        }.get(error.reason)
+        if failure is None:
+            return
+        if isinstance(link, Route):
+            # Our answer is as foreign to them as theirs to us: that is what tells them.
+            self._transport.answer(link, self._encode(Refused(error.reason, error.detail)))
+        elif link is not None:
+            self._observe(ConnectionFailed(link, failure))
+
+    def _on_link(self, address: Address, state: LinkState) -> None:
+        if state.failure is not None:
+            self._observe(ConnectionFailed(address, state.failure))
+
+    def _on_refused(self, reason: str) -> None:
+        self._count_refusal(reason)
+
+    def _count_refusal(self, reason: str) -> None:
+        counters = self._node.counters
+        key = f"refused_{reason}"
+        counters[key] = counters.get(key, 0) + 1
+        _log.info("refused", extra={"values": {"reason": reason}, "limit_key": key})
+
+    def _on_fact(self, fact: Fact) -> None:
+        """From the writer thread."""
+        store = self._store
+        with contextlib.suppress(RuntimeError):  # The loop has ended; so has the node.
+            self._loop.call_soon_threadsafe(self._stored, store, fact)
+
+    def _stored(self, store: SqliteStore | EphemeralStore, fact: Fact) -> None:
+        if store is self._store:
+            self._observe(fact)
+
+    def _on_candidate(self, candidate: Candidate) -> None:
+        self._candidates[candidate.address] = candidate
+        if candidate.gone:
+            del self._candidates[candidate.address]
+        if candidate.mismatch is not None:
+            _log.info(
+                "candidate_of_others",
+                extra={
+                    "values": {"address": str(candidate.address), "why": candidate.mismatch.value}
+                },
+            )
+        self._observe(candidate)
+
+    def _observe(self, fact: Fact) -> None:
+        self._node.observe(fact, read_now())
+        self._plan_pump()
+
+    def _on_command(self, handle: int, command: Command, deadline_ms: int) -> None:
+        self._submit(handle, command, deadline_ms)
+
+    def _submit(self, handle: int, command: Command, deadline_ms: int) -> None:
+        now = read_now()
+        self._node.submit(handle, command, now.mono_ms + deadline_ms, now)
+        self._plan_pump()
+
+    def _on_direct(self, handle: int, verb: Direct) -> None:
+        match verb:
+            case Version():
+                body = {"version": __version__, "wire": WIRE_VERSION}
+                self._control.reply_document(handle, "Version", body)
+            case Backup(path=path):
+                self._store.backup(Path(path), lambda e: self._backed_up(handle, path, e))
+            case _:
+                assert_never(verb)
+
+    def _backed_up(self, handle: int, path: str, error: StorageError | None) -> None:
+        """From the writer thread."""
+        self._loop.call_soon_threadsafe(self._reply_backup, handle, path, error)
+
+    def _reply_backup(self, handle: int, path: str, error: StorageError | None) -> None:
+        if error is None:
+            size = os.path.getsize(path)
+            self._control.reply_document(handle, "Backup", {"path": path, "bytes": size})
+        else:
+            failure = Failure(ErrorCode.STORAGE_FAILED, str(error), error.hint)
+            self._control.reply(handle, failure)
+
+    # --- effects -------------------------------------------------------------------------
+
+    def _plan_pump(self) -> None:
+        if not self._pump_planned:
+            self._pump_planned = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Execute what the turn asked for, in order, and set the timer."""
+        self._pump_planned = False
+        if self._ended.done():
+            return
+        effects = self._node.take_effects()
+        self._execute(effects)
+        end = effects.end
+        if end is None:
+            self._set_timer()
+        elif isinstance(end, StartOver):
+            self._start_over(end)
+        else:
+            self._finish(None if end.error is None else ConfigError(end.error, end.hint))
+
+    def _execute(self, effects: Effects) -> None:
+        for batch in effects.persist:
+            self._store.submit(batch)
+            self._last_token = batch.token
+        transport = self._transport
+        for outgoing in effects.outgoing:
+            match outgoing:
+                case Publish():
+                    transport.publish(self._encode(outgoing.message))
+                case Send():
+                    frame = self._encode(outgoing.message)
+                    if isinstance(outgoing.to, Address):
+                        transport.send(outgoing.to, frame)
+                    else:
+                        transport.answer(outgoing.to, frame)
+                case Subscribe():
+                    transport.subscribe(outgoing.host, outgoing.pub_port)
+                case Disconnect():
+                    transport.disconnect(outgoing.address, outgoing.pub_port)
+                case _:
+                    assert_never(outgoing)
+        for reply in effects.replies:
+            if reply.handle != OWN_HANDLE:
+                self._control.reply(reply.handle, reply.outcome, reply.last)
+        for notice in effects.notices:
+            _log.log(notice.level.value, notice.event, extra={"values": dict(notice.values)})
+
+    def _encode(self, message: Message) -> bytes:
+        return encode(
+            message,
+            cluster=self._config.cluster,
+            name=self._config.name,
+            replica=self._node.replica_id,
+            incarnation=self._incarnation,
+        )
+
+    def _set_timer(self) -> None:
+        due_ms = self._node.next_deadline()
+        now_ms = read_now().mono_ms
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(0, due_ms - now_ms) / 1000
+        self._timer = self._loop.call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._node.tick(read_now())
+        self._plan_pump()
+
+    def _start_over(self, start_over: StartOver) -> None:
+        """Another node with a new replica id takes this one's place."""
+        self._start_overs += 1
+        reason = start_over.reason.value
+        _log.warning("start_over", extra={"values": {"reason": reason}})
+        if self._start_overs > START_OVERS_MAX:
+            self._finish(StorageError(f"too many new replica ids in one run; the last: {reason}"))
+            return
+        waiting = self._node.unanswered()
+        if self._store.close(STORE_CLOSE_S):
+            # Its last commits were not reported any more: answer those who waited for them.
+            self._node.observe(Persisted(self._last_token, self._node.own_seq), read_now())
+            self._execute(self._node.take_effects())
+        if self._data_dir is not None:
+            begin_again(self._data_dir, start_over, wall_ms=wall_ms())
+        self._make_node(self._open_store(start_over.pending, self._incarnation))
+        for candidate in list(self._candidates.values()):
+            self._node.observe(candidate, read_now())
+        if self._discovered is not None:
+            self._node.observe(self._discovered, read_now())
+        for handle, command, deadline_ms in waiting:
+            self._node.submit(handle, command, deadline_ms, read_now())
+        self._plan_pump()

@@ -1,0 +1,274 @@
+"""From an untrusted map to a command: the only way there is.
+
+A request names a verb and brings a map of arguments that anybody with access to the control
+socket may have made up. Each verb reads its arguments through `_Arguments`, which checks type,
+range and length, and refuses what the verb does not know: a misspelt argument that was silently
+ignored would look like success.
+
+Invariants: `parse_command` and `parse_direct` return or raise UsageError, nothing else; what they
+return keeps every bound of `limits`. Plates are only bounded here: what a plate is, the node says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from parkingd.core.ids import REPLICA_MAX, REQUEST_ID_BYTES, SEQ_MAX
+from parkingd.errors import UsageError
+from parkingd.protocol.commands import (
+    Command,
+    Condition,
+    Correct,
+    ForgetMember,
+    ImportRow,
+    ImportRows,
+    Leave,
+    ReadCandidates,
+    ReadDigest,
+    ReadLog,
+    ReadLot,
+    ReadMembers,
+    ReadStatus,
+    ReadVehicles,
+    RecordExit,
+    Remove,
+    SetSpaces,
+    Track,
+    WaitFor,
+    Where,
+)
+from parkingd.protocol.limits import (
+    GATES_MAX,
+    IMPORT_ROWS_MAX,
+    NAME_LENGTH_MAX,
+    RAW_LENGTH_MAX,
+    SPACES_MAX,
+)
+
+GATE_NUMBER_MAX: Final = 2**31 - 1
+"""An entry at a gate above the lot's count is answered ``unknown_gate``, however far above."""
+
+CONDITIONS_MAX: Final = 16
+CONDITION_VALUE_MAX: Final = 2**31 - 1
+CONDITION_KEYS: Final = ("members", "inside", "synced", "ready")
+
+LINE_MAX: Final = 2**32 - 1
+SINCE_MS_MAX: Final = 2**48 - 1
+"""What the millisecond part of a hybrid time can hold."""
+
+PATH_LENGTH_MAX: Final = 4_096
+
+
+class Backup(NamedTuple):
+    """Copy the database to this absolute path."""
+
+    path: str
+
+
+class Version(NamedTuple):
+    """Which software answers."""
+
+
+Direct = Backup | Version
+"""Verbs that the daemon carries out itself: they concern its disk and software, not the node."""
+
+DIRECT_VERBS: Final = ("backup", "version")
+
+
+def parse_direct(verb: str, args: Mapping[object, object]) -> Direct:
+    """The direct verb of this name. Raises UsageError."""
+    given = _Arguments(verb, args)
+    direct: Direct
+    if verb == "backup":
+        path = given.text("path", PATH_LENGTH_MAX)
+        if not path.startswith("/") or "\0" in path:
+            raise UsageError(f"{verb}: path is not an absolute path")
+        direct = Backup(path)
+    elif verb == "version":
+        direct = Version()
+    else:
+        raise _unknown_verb(verb)
+    given.end()
+    return direct
+
+
+def parse_command(verb: str, args: Mapping[object, object]) -> Command:
+    """The command of this verb. Raises UsageError."""
+    parser = _PARSERS.get(verb)
+    if parser is None:
+        raise _unknown_verb(verb)
+    given = _Arguments(verb, args)
+    command = parser(given)
+    given.end()
+    return command
+
+
+def _unknown_verb(verb: str) -> UsageError:
+    known = ", ".join(sorted((*_PARSERS, *DIRECT_VERBS)))
+    return UsageError(f"no verb {verb!r}", f"this daemon knows: {known}")
+
+
+class _Arguments:
+    """The arguments of one request, each taken once and checked."""
+
+    def __init__(self, verb: str, args: Mapping[object, object]) -> None:
+        self._verb = verb
+        self._left = dict(args)
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        if self._left:
+            raise self._wrong(f"unknown argument {str(next(iter(self._left)))[:32]!r}")
+
+    def take(self, key: str) -> object:
+        """Whatever was given, None if nothing was."""
+        return self._left.pop(key, None)
+
+    def text(self, key: str, length_max: int) -> str:
+        """1 to ``length_max`` characters."""
+        value = self.take(key)
+        if not isinstance(value, str) or not 1 <= len(value) <= length_max:
+            raise self._wrong(f"{key} is not a text of 1 to {length_max} characters")
+        return value
+
+    def plate(self, key: str = "plate") -> str:
+        """0 to 64 characters; the empty one is refused by the node like any that is no plate."""
+        return _plate(self.take(key), f"{self._verb}: {key}")
+
+    def number(self, key: str, low: int, high: int) -> int:
+        """An int of this range, bounds included."""
+        return _number(self.take(key), low, high, f"{self._verb}: {key}")
+
+    def request(self) -> bytes | None:
+        """The request id; None when the caller does not care for retries."""
+        value = self.take("request")
+        return None if value is None else _request_id(value, f"{self._verb}: request")
+
+    def _wrong(self, what: str) -> UsageError:
+        return UsageError(f"{self._verb}: {what}")
+
+
+def _number(value: object, low: int, high: int, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise UsageError(f"{where} is not an integer of {low} to {high}")
+    return value
+
+
+def _plate(value: object, where: str) -> str:
+    if not isinstance(value, str) or len(value) > RAW_LENGTH_MAX:
+        raise UsageError(f"{where} is not a text of at most {RAW_LENGTH_MAX} characters")
+    return value
+
+
+def _request_id(value: object, where: str) -> bytes:
+    if not isinstance(value, bytes) or len(value) != REQUEST_ID_BYTES:
+        raise UsageError(f"{where} is not {REQUEST_ID_BYTES} bytes")
+    return value
+
+
+def _list(value: object, length_max: int, where: str) -> list[object]:
+    if not isinstance(value, list) or len(value) > length_max:
+        raise UsageError(f"{where} is not a list of at most {length_max}")
+    return value
+
+
+def _track(given: _Arguments) -> Command:
+    return Track(given.plate(), given.number("gate", 1, GATE_NUMBER_MAX), given.request())
+
+
+def _exit(given: _Arguments) -> Command:
+    return RecordExit(given.plate(), given.number("gate", 1, GATES_MAX), given.request())
+
+
+def _where(given: _Arguments) -> Command:
+    return Where(given.plate())
+
+
+def _set_spaces(given: _Arguments) -> Command:
+    return SetSpaces(given.number("spaces", 1, SPACES_MAX), given.request())
+
+
+def _correct(given: _Arguments) -> Command:
+    return Correct(given.plate("old"), given.plate("new"), given.request())
+
+
+def _remove(given: _Arguments) -> Command:
+    plate = given.plate()
+    dot = given.take("dot")
+    if dot is None:
+        return Remove(plate, None, given.request())
+    match dot:
+        case [replica, seq]:
+            named = (
+                _number(replica, 0, REPLICA_MAX, "remove: replica"),
+                _number(seq, 1, SEQ_MAX, "remove: seq"),
+            )
+            return Remove(plate, named, given.request())
+        case _:
+            raise UsageError("remove: dot is not [replica, seq]")
+
+
+def _forget_member(given: _Arguments) -> Command:
+    return ForgetMember(given.text("name", NAME_LENGTH_MAX))
+
+
+def _wait(given: _Arguments) -> Command:
+    conditions = _list(given.take("conditions"), CONDITIONS_MAX, "wait: conditions")
+    if not conditions:
+        raise UsageError("wait: there is no condition to wait for")
+    return WaitFor(tuple(_condition(each) for each in conditions))
+
+
+def _condition(value: object) -> Condition:
+    match value:
+        case [str(key), wanted, bool(at_least)] if key in CONDITION_KEYS:
+            number = _number(wanted, 0, CONDITION_VALUE_MAX, f"wait: {key}")
+            return Condition(key, number, at_least)
+        case _:
+            raise UsageError(
+                "wait: a condition is not [key, value, at_least]",
+                f"the keys are {', '.join(CONDITION_KEYS)}",
+            )
+
+
+def _import_rows(given: _Arguments) -> Command:
+    rows = _list(given.take("rows"), IMPORT_ROWS_MAX, "import_rows: rows")
+    return ImportRows(tuple(_import_row(row) for row in rows))
+
+
+def _import_row(row: object) -> ImportRow:
+    match row:
+        case [line, plate, gate, since_ms, request]:
+            return ImportRow(
+                _number(line, 1, LINE_MAX, "import_rows: line"),
+                _plate(plate, "import_rows: plate"),
+                _number(gate, 1, GATE_NUMBER_MAX, "import_rows: gate"),
+                None
+                if since_ms is None
+                else _number(since_ms, 0, SINCE_MS_MAX, "import_rows: since_ms"),
+                _request_id(request, "import_rows: request"),
+            )
+        case _:
+            raise UsageError("import_rows: a row is not [line, plate, gate, since_ms, request]")
+
+
+_PARSERS: Final[Mapping[str, Callable[[_Arguments], Command]]] = {
+    "track": _track,
+    "exit": _exit,
+    "lot": lambda given: ReadLot(),
+    "vehicles": lambda given: ReadVehicles(),
+    "where": _where,
+    "members": lambda given: ReadMembers(),
+    "status": lambda given: ReadStatus(),
+    "digest": lambda given: ReadDigest(),
+    "discover": lambda given: ReadCandidates(),
+    "set_spaces": _set_spaces,
+    "correct": _correct,
+    "remove": _remove,
+    "forget_member": _forget_member,
+    "wait": _wait,
+    "import_rows": _import_rows,
+    "log": lambda given: ReadLog(),
+    "leave": lambda given: Leave(),
+}

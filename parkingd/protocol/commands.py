@@ -1,0 +1,163 @@
+"""Requests of the control socket, as the node takes them: a closed union.
+
+Plates arrive as they were typed; the node normalises them. Everything else has been checked for
+type and range by `parse_command`, the only way from an untrusted map to a command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Record that a car entered, without asking."""
+
+    plate: str
+    gate: int
+    request: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordExit:
+    """Record that a car left."""
+
+    plate: str
+    gate: int
+    request: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLot:
+    """Spaces, cars, state."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadVehicles:
+    """Every stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """One plate."""
+
+    plate: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMembers:
+    """The members this node knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStatus:
+    """How this node and its cluster are."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDigest:
+    """The root on every member."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCandidates:
+    """What discovery found and what became of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetSpaces:
+    """Change the number of spaces."""
+
+    spaces: int
+    request: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """Repair a misread plate."""
+
+    old_plate: str
+    new_plate: str
+    request: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Drop a ghost: all stays of the plate known here, or one dot."""
+
+    plate: str
+    dot: tuple[int, int] | None
+    request: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetMember:
+    """Stop waiting for a dead member."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """``key`` one of members, inside, synced, ready; ``at_least`` for KEY>=N."""
+
+    key: str
+    value: int
+    at_least: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFor:
+    """Answer when all conditions hold, or at the deadline."""
+
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """One car of an import. ``line`` is its number in the file, for reports."""
+
+    line: int
+    plate: str
+    gate: int
+    since_ms: int | None
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRows:
+    """At most `limits.IMPORT_ROWS_MAX` rows."""
+
+    rows: tuple[ImportRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """The events still in the log, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Hand over and stop the daemon."""
+
+
+Command: TypeAlias = (
+    Track
+    | RecordExit
+    | ReadLot
+    | ReadVehicles
+    | Where
+    | ReadMembers
+    | ReadStatus
+    | ReadDigest
+    | ReadCandidates
+    | SetSpaces
+    | Correct
+    | Remove
+    | ForgetMember
+    | WaitFor
+    | ImportRows
+    | ReadLog
+    | Leave
+)

@@ -1,0 +1,179 @@
+"""Letting a replica go: fence, flush, seal.
+
+A silent replica costs some fifty bytes an exit for ever, as nothing is collected before it has
+seen it. `members forget NAME` ends that in two phases (DESIGN section 4; model-checked: one phase
+makes ghosts). `fence(id)`: whoever applies it takes no more events of that id and reports what it
+holds of it. When every other replica of the roster has reported, `seal(id, F)` with the union of
+the reports: exactly those dots exist, what nobody holds is void, and the id leaves the roster.
+A fenced node that returns takes a new id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from parkingd.core.causal import CausalContext
+from parkingd.core.events import Event, Fence, Seal
+from parkingd.core.ids import Dot, Now, ReplicaId
+from parkingd.protocol.effects import Level, StartOver, StartOverReason
+from parkingd.protocol.members import MemberState
+from parkingd.protocol.messages import ContextPart, FenceReport, Sender
+from parkingd.protocol.outcomes import Change, ErrorCode, Failure, Outcome
+from parkingd.protocol.shared import Shared
+
+REPORT_WAIT_MS = 3_000
+"""How long a member may take to report before the request is refused."""
+
+ASK_AGAIN_MS = 500
+"""A report may be lost, so it is repeated this often until the seal is known."""
+
+
+@dataclass(slots=True)
+class Forgetting:
+    """One request in progress."""
+
+    handle: int | None
+    name: str
+    deadline_ms: int
+    replicas: tuple[ReplicaId, ...]
+    fences: tuple[Dot, ...]
+    sealed: list[Dot] = field(default_factory=list)
+
+
+class Fences:
+    """Reports of fenced replicas, and the requests that wait for them."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._reports: dict[ReplicaId, dict[ReplicaId, ContextPart]] = {}
+        self._requests: list[Forgetting] = []
+        self._told: dict[tuple[ReplicaId, str, int], int] = {}
+
+    # --- what members say ----------------------------------------------------------------
+
+    def applied(self, event: Event) -> None:
+        """A fence or a seal has become part of the state."""
+        shared = self._shared
+        if isinstance(event.body, Fence | Seal) and event.body.replica == shared.replica_id:
+            is_own_seal = isinstance(event.body, Seal) and event.origin == shared.replica_id
+            if not is_own_seal:
+                shared.outbox.end = StartOver(StartOverReason.FENCED, keep=False)
+
+    def report(self, now: Now) -> None:
+        """Tell every live member what is held here of each fenced replica, once each."""
+        shared = self._shared
+        replica = shared.replica
+        if not replica.is_settled:
+            return  # What is reported must survive a crash: it becomes part of the seal.
+        for fenced in replica.state.fenced_replicas():
+            for member in shared.peers_in_lot():
+                key = (fenced, member.name, member.incarnation)
+                if now.mono_ms >= self._told.get(key, now.mono_ms):
+                    self._told[key] = now.mono_ms + ASK_AGAIN_MS
+                    shared.outbox.send(member.address, FenceReport(self._held(fenced)))
+
+    def _held(self, fenced: ReplicaId) -> ContextPart:
+        context = self._shared.replica.state.context
+        return ContextPart(fenced, context.upto(fenced), tuple(context.intervals.get(fenced, ())))
+
+    def receive_report(self, sender: Sender, report: FenceReport) -> None:
+        """A member has frozen what it holds."""
+        self._reports.setdefault(report.held.origin, {})[sender.replica] = report.held
+
+    # --- requests ------------------------------------------------------------------------
+
+    def forget(self, handle: int | None, name: str, now: Now) -> Outcome | None:
+        """Begin; the outcome if it is decided at once, else None and a reply later."""
+        shared = self._shared
+        state = shared.replica.state
+        member = shared.members.get(name)
+        alive = member is not None and member.state is MemberState.ALIVE
+        current = {shared.replica_id, *(m.replica for m in shared.members.alive())}
+        roster = state.roster.members(state.context.vector, state.record.seals)
+        own_name = name == shared.settings.name
+        gone = tuple(r for r in roster if state.record.name_of(r) == name and r not in current)
+        if not gone:
+            if alive or own_name:
+                return Failure(
+                    ErrorCode.MEMBER_ALIVE,
+                    f"{name} is alive",
+                    "only a dead member can be forgotten; stop it with `leave` if it should go",
+                )
+            known = any(join.name == name for join in state.record.names.values())
+            hint = "it has been forgotten already" if known else "see `parkingd-ctl members`"
+            return Failure(ErrorCode.UNKNOWN_MEMBER, f"no member called {name} is waited for", hint)
+        fences = []
+        for replica in gone:
+            if replica not in state.record.fences:
+                event = shared.replica.mint(Fence(replica), shared.physical_ms(now))
+                fences.append((event.origin, event.seq))
+        self._requests.append(
+            Forgetting(handle, name, now.mono_ms + REPORT_WAIT_MS, gone, tuple(fences))
+        )
+        return None
+
+    def tick(self, now: Now) -> None:
+        """Report; seal what everybody has reported; give up what somebody has not."""
+        shared = self._shared
+        if shared.replica.state.record.fences:
+            self.report(now)
+        for request in list(self._requests):
+            missing = self._seal_reported(request, now)
+            if missing and now.mono_ms < request.deadline_ms:
+                continue
+            self._requests.remove(request)
+            outcome: Outcome
+            if missing:
+                names = ", ".join(missing)
+                outcome = Failure(
+                    ErrorCode.NOT_ANSWERED,
+                    f"{request.name} is fenced but cannot be let go: no answer from {names}",
+                    "repeat this when they are back, or forget them as well",
+                )
+            else:
+                created = (*request.fences, *request.sealed)
+                outcome = Change((), created, (), f"{request.name} is no longer waited for")
+            shared.outbox.notice(
+                Level.WARNING if missing else Level.INFO,
+                "member_forgotten" if not missing else "member_fenced",
+                member=request.name,
+            )
+            if request.handle is not None:
+                shared.replies.answer(request.handle, outcome)
+
+    def _seal_reported(self, request: Forgetting, now: Now) -> list[str]:
+        """Seal each replica that all others have reported on; names of who has not."""
+        shared = self._shared
+        state = shared.replica.state
+        roster = state.roster.members(state.context.vector, state.record.seals)
+        missing: dict[str, None] = {}
+        waiting = False
+        for replica in request.replicas:
+            if replica in state.record.seals:
+                continue
+            reports = self._reports.get(replica, {})
+            fenced = state.record.fences
+            others = [r for r in roster if r not in fenced and r != shared.replica_id]
+            silent = [r for r in others if r not in reports]
+            for other in silent:
+                missing[state.record.name_of(other)] = None
+            if silent or not shared.replica.is_settled:
+                waiting = waiting or not silent
+                continue
+            union = CausalContext.from_parts([(replica, *_span(self._held(replica)))])
+            for other in others:
+                union.join(CausalContext.from_parts([(replica, *_span(reports[other]))]))
+            seal = Seal(replica, union.upto(replica), tuple(union.intervals.get(replica, ())))
+            event = shared.replica.mint(seal, shared.physical_ms(now))
+            request.sealed.append((event.origin, event.seq))
+        return [shared.settings.name] if waiting and not missing else list(missing)
+
+    def next_deadline(self, now_ms: int) -> int | None:
+        """While a request waits, look often."""
+        if self._requests:
+            return now_ms + 50
+        return now_ms + ASK_AGAIN_MS if self._shared.replica.state.fenced_replicas() else None
+
+
+def _span(part: ContextPart) -> tuple[int, tuple[tuple[int, int], ...]]:
+    return part.upto, part.intervals

@@ -1,0 +1,186 @@
+"""The intake: requests on their way to the desk, the reports and the rest of the node.
+
+A request is performed at once, or waits until the node may: writes wait until this replica may
+mint, reads until there is a lot, everything while a snapshot is being joined. Who has waited
+until the deadline is told `not_ready`, and that nothing was recorded. Long answers go page by
+page, one a turn of the loop, so that none holds up the heartbeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias, assert_never
+
+from parkingd.core.ids import Now
+from parkingd.protocol.commands import (
+    Command,
+    Correct,
+    ForgetMember,
+    ImportRows,
+    Leave,
+    ReadCandidates,
+    ReadDigest,
+    ReadLog,
+    ReadLot,
+    ReadMembers,
+    ReadStatus,
+    ReadVehicles,
+    RecordExit,
+    Remove,
+    SetSpaces,
+    Track,
+    WaitFor,
+    Where,
+)
+from parkingd.protocol.desk import Desk
+from parkingd.protocol.forgetting import Fences
+from parkingd.protocol.leaving import Leaving
+from parkingd.protocol.outbox import storage_failure
+from parkingd.protocol.outcomes import ErrorCode as Code
+from parkingd.protocol.outcomes import Failure, LogPage, VehicleList
+from parkingd.protocol.reports import Reports
+from parkingd.protocol.roots import Roots
+from parkingd.protocol.shared import Shared
+from parkingd.protocol.snapshots import Snapshots
+
+WAITING_MAX: Final = 1_024
+"""Requests that wait for the node to be ready; more are refused at once."""
+
+RETRY_MS: Final = 100
+"""How often waiting requests are looked at when nothing else happens."""
+
+Page: TypeAlias = VehicleList | LogPage
+Change: TypeAlias = Track | RecordExit | SetSpaces | Correct | Remove | ImportRows
+
+
+class Intake:
+    """Requests of one node that are about the lot."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        fences: Fences,
+        leaving: Leaving,
+        reports: Reports,
+        roots: Roots,
+        snapshots: Snapshots,
+        may_mint: Callable[[Now], bool],
+    ) -> None:
+        self._shared = shared
+        self._desk = Desk(shared)
+        self._fences = fences
+        self._leaving = leaving
+        self._reports = reports
+        self._roots = roots
+        self._snapshots = snapshots
+        self._may_mint = may_mint
+        self._waiting: list[tuple[int, Command, int]] = []
+        self._pages: list[tuple[int, Iterator[Page], Page]] = []
+
+    def take(self, handle: int, command: Command, deadline_ms: int, now: Now) -> None:
+        """Perform it, or let it wait; ``deadline_ms`` is monotonic."""
+        if self._can_perform(command, now):
+            self._perform(handle, command, now)
+        elif len(self._waiting) >= WAITING_MAX:
+            failure = Failure(Code.OVERLOADED, "too many requests wait for this node", "try later")
+            self._shared.outbox.reply(handle, failure)
+        else:
+            self._waiting.append((handle, command, deadline_ms))
+
+    def retry(self, now: Now) -> None:
+        """Look at the waiting requests again."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        for handle, command, deadline_ms in waiting:
+            if self._can_perform(command, now):
+                self._perform(handle, command, now)
+            elif now.mono_ms >= deadline_ms:
+                self._shared.outbox.reply(handle, self._not_ready())
+            else:
+                self._waiting.append((handle, command, deadline_ms))
+
+    def unanswered(self) -> list[tuple[int, Command, int]]:
+        """Requests that have waited in vain, for another node to take; with their deadlines."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def _can_perform(self, command: Command, now: Now) -> bool:
+        if self._snapshots.is_joining:
+            return False
+        replica = self._shared.replica
+        if isinstance(command, Change | ForgetMember):
+            if self._leaving.is_leaving or replica.failing:
+                return True  # It is refused at once.
+            return self._may_mint(now) and not replica.pending
+        return self._shared.has_lot
+
+    def _perform(self, handle: int, command: Command, now: Now) -> None:
+        replies = self._shared.replies
+        match command:
+            case Track() | RecordExit() | SetSpaces() | Correct() | Remove() | ImportRows():
+                replies.answer(handle, self._refusal() or self._desk.perform(command, now))
+            case ForgetMember():
+                outcome = self._refusal() or self._fences.forget(handle, command.name, now)
+                if outcome is not None:
+                    replies.answer(handle, outcome)
+            case ReadLot():
+                replies.answer(handle, self._reports.lot(), is_read=True)
+            case Where():
+                replies.answer(handle, self._reports.vehicle(command.plate), is_read=True)
+            case ReadVehicles():
+                self._begin_pages(handle, self._reports.vehicle_pages())
+            case ReadLog():
+                self._begin_pages(handle, self._reports.log_pages())
+            case ReadDigest():
+                self._roots.ask(handle, now)
+            case ReadStatus() | ReadMembers() | ReadCandidates() | WaitFor() | Leave():
+                raise AssertionError("the node answers these itself")
+            case _:
+                assert_never(command)
+
+    def _refusal(self) -> Failure | None:
+        if self._leaving.is_leaving:
+            return Failure(Code.DRAINING, "this node is leaving", "ask another node")
+        if self._shared.replica.failing:
+            return storage_failure(recorded=False)
+        return None
+
+    def _not_ready(self) -> Failure:
+        if self._shared.lot is None:
+            why = "no lot yet: this node still looks for others"
+        elif self._snapshots.is_receiving:
+            why = "this node is still taking over the record of the others"
+        else:
+            why = "this node waits for a member that knows it"
+        return Failure(Code.NOT_READY, why, "see `parkingd-ctl status`; nothing was recorded")
+
+    # --- pages ---------------------------------------------------------------------------
+
+    def _begin_pages(self, handle: int, pages: Iterator[Page]) -> None:
+        self._pages.append((handle, pages, next(pages)))
+
+    def _may_page(self) -> bool:
+        replica = self._shared.replica
+        return bool(self._pages) and (replica.durable_seq >= replica.own_seq or replica.failing)
+
+    def send_pages(self) -> None:
+        """One page of every long answer."""
+        if not self._may_page():
+            return
+        going_on: list[tuple[int, Iterator[Page], Page]] = []
+        for handle, pages, page in self._pages:
+            following = next(pages, None)
+            self._shared.outbox.reply(handle, page, last=following is None)
+            if following is not None:
+                going_on.append((handle, pages, following))
+        self._pages = going_on
+
+    def next_deadline(self, now_ms: int) -> int | None:
+        """When to look again, monotonic milliseconds."""
+        if self._may_page():
+            return now_ms
+        if self._waiting:
+            return min(now_ms + RETRY_MS, *(deadline_ms for _, _, deadline_ms in self._waiting))
+        return None

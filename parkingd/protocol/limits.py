@@ -1,0 +1,56 @@
+"""Every bound, with its reason. What crosses one is refused and counted, never stretched."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FRAME_BYTES_MAX: Final = 64 * 1024
+"""One message is one frame. 64 KiB keeps decoding under 15 ms whatever the bytes say."""
+
+CHUNK_FRAME_BYTES_MAX: Final = 256 * 1024
+"""A snapshot chunk; also MAXMSGSIZE of the sockets."""
+
+RUN_BYTES_MAX: Final = 48 * 1024
+"""Events packed into one delta: leaves room for the envelope, the runs' heads and the vectors."""
+
+CHUNK_RECORDS_MAX: Final = 2_500
+"""Records in one snapshot chunk: decoded, joined and indexed in less than 20 ms."""
+
+CHUNK_BYTES_MAX: Final = 1024 * 1024
+"""A chunk after inflation: 2,500 of the largest records the codec lets pass fit."""
+
+DELTA_BYTES_MAX: Final = 512 * 1024
+"""A delta after inflation."""
+
+CHUNK_CREDIT: Final = 6
+"""Chunks in flight from a snapshot's sender to its joiner."""
+
+NAME_LENGTH_MAX: Final = 63
+PLATE_LENGTH_MAX: Final = 16
+RAW_LENGTH_MAX: Final = 64
+TEXT_LENGTH_MAX: Final = 200
+
+GATES_MAX: Final = 1_000
+SPACES_MAX: Final = 10_000_000
+
+REPLICAS_MAX: Final = 4_096
+"""Replica ids in one vector: 200 live nodes and twenty years of replaced disks."""
+
+INTERVALS_MAX: Final = 1_024
+"""Runs above the contiguous part, per origin; more than that is asked for by snapshot."""
+
+COVERS_MAX: Final = 64
+"""Dots that one event may close. A plate with more stays than that needs an operator."""
+
+CAUSES_MAX: Final = 16
+"""Causes an exit closes: those of the stays it lists, then inherited ones, newest first."""
+
+SUSPICIONS_MAX: Final = 200
+CANDIDATES_MAX: Final = 256
+"""Addresses a node keeps trying; discovery is untrusted and may invent ten thousand."""
+
+IMPORT_ROWS_MAX: Final = 500
+"""Rows in one import request: about 20 KiB, one commit."""
+
+REQUEST_MEMORY_MS: Final = 24 * 3600 * 1000
+"""For this long a repeated request id finds its effect (P9)."""

@@ -1,0 +1,293 @@
+"""What nodes say to each other: typed, frozen, versioned. The codec is in `codec`.
+
+Every message travels in an envelope [wire, kind, cluster, name, replica, incarnation, body].
+Events travel as packed bytes inside runs: they are decoded one by one by whoever lacks them, and
+passed on exactly as they came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from parkingd.core.ids import Dot, HybridTime, ReplicaId
+
+WIRE_VERSION: Final = 1
+
+REFUSED_NAME_TAKEN: Final = "name_taken"
+REFUSED_PROTOCOL_VERSION: Final = "protocol_version"
+REFUSED_OTHER_CLUSTER: Final = "other_cluster"
+REFUSED_FENCED: Final = "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a ROUTER listens. IPv6 without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """host:port, IPv6 in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A peer's connection at our own ROUTER: the way back for an answer."""
+
+    id: bytes
+    host: str
+    """The address the connection came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a message, as its envelope claims, and which way it came."""
+
+    name: str
+    replica: ReplicaId
+    incarnation: int
+    link: Address | Route | None
+    """Address: an answer on our DEALER; Route: a request at our ROUTER; None: heard on SUB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPart:
+    """What a replica holds of one origin: everything up to ``upto``, and these runs above it."""
+
+    origin: ReplicaId
+    upto: int
+    intervals: tuple[tuple[int, int], ...] = ()
+    """Inclusive (first, last), ascending, not touching."""
+
+
+ContextWire: TypeAlias = tuple[ContextPart, ...]
+"""A causal context on the wire, ascending by origin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive events of one origin, packed: seq ``first``, ``first + 1``, ..."""
+
+    origin: ReplicaId
+    first: int
+    events: tuple[bytes, ...]
+
+    @property
+    def last(self) -> int:
+        """The seq of the last event."""
+        return self.first + len(self.events) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First on every new link, and the answer to one (``answer``)."""
+
+    answer: bool
+    lot: bytes | None
+    port: int
+    """ROUTER port of the sender."""
+    pub_port: int
+    wall_ms: int
+    context: ContextWire
+    ephemeral: bool
+    version: str
+    """Software version, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The answer to a hello that cannot be accepted."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """I have not heard this member for a while."""
+
+    name: str
+    incarnation: int
+    refutation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Four times a second, from the loop that serves the gates."""
+
+    beat: int
+    """Counts up from 1 within an incarnation."""
+    head: int
+    """Own highest durable seq."""
+    wall_ms: int
+    refutation: int = 0
+    leaving: bool = False
+    suspicions: tuple[Suspicion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """I have left; ``final_seq`` is my last."""
+
+    final_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Events. On PUB: the sender's own, in order. On DEALER: what the peer lacked."""
+
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Anti-entropy: this is what I hold, send me the rest and tell me what you hold."""
+
+    nonce: int
+    lot: bytes
+    context: ContextWire
+    durable: ContextWire | None
+    """What of that is on my disk; None: all of it."""
+    root: bytes | None
+    """Root of my resolved state; None while it holds events that ``context`` does not name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullReply:
+    """What the puller lacks, contiguous per origin, oldest first, and what the sender holds."""
+
+    nonce: int
+    lot: bytes
+    runs: tuple[Run, ...]
+    more: bool
+    """There was more than fits: pull again."""
+    behind: bool
+    """The puller lacks events that have left my log: ask for a snapshot."""
+    context: ContextWire
+    durable: ContextWire | None
+    root: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Gap request: send me these, inclusive."""
+
+    spans: tuple[tuple[ReplicaId, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRequest:
+    """Send me everything. ``join_seq``: the sender must hold my events up to here first."""
+
+    nonce: int
+    lot: bytes
+    join_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A setting with its stamp."""
+
+    key: str
+    value: int | str
+    time: HybridTime
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotHeader:
+    """The frozen context and everything small."""
+
+    nonce: int
+    lot: bytes
+    context: ContextWire
+    early: tuple[Dot, ...]
+    hybrid_high: HybridTime
+    small: tuple[bytes, ...]
+    """Packed events from which the lot, the registers, the joins, the greatest claims, the
+    capacity, the transfers, the fences and the seals follow; each with its dot in front."""
+    records: int
+    """How many records the chunks will carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotChunk:
+    """Records (stays and marks) or remembered requests, packed by `core.stays`."""
+
+    nonce: int
+    index: int
+    """From 0."""
+    records: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotAck:
+    """The chunks up to ``index`` have been taken: send on."""
+
+    nonce: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTrailer:
+    """The end: what the receiver must have counted, and the root of the frozen state."""
+
+    nonce: int
+    chunks: int
+    records: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotAbort:
+    """The snapshot of this nonce ends here; its receiver forgets what it staged."""
+
+    nonce: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RootQuery:
+    """What is the root of your resolved state?"""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class RootAnswer:
+    """``context`` is what the root covers."""
+
+    nonce: int
+    root: bytes
+    context: ContextWire
+
+
+@dataclass(frozen=True, slots=True)
+class FenceReport:
+    """I hold the fence of this replica, and this much of its events, and will take no more."""
+
+    held: ContextPart
+
+
+Message: TypeAlias = (
+    Hello
+    | Refused
+    | Heartbeat
+    | Goodbye
+    | Delta
+    | Pull
+    | PullReply
+    | Want
+    | SnapshotRequest
+    | SnapshotHeader
+    | SnapshotChunk
+    | SnapshotAck
+    | SnapshotTrailer
+    | SnapshotAbort
+    | RootQuery
+    | RootAnswer
+    | FenceReport
+)

@@ -1,0 +1,496 @@
+"""The node: a deterministic machine with six verbs, the only thing that adapters know.
+
+    receive(sender, message, now)              a decoded, validated message from a peer
+    submit(handle, command, deadline_ms, now)  a request from the control socket
+    observe(fact, now)                         the disk, discovery and links report
+    tick(now)                                  time passed
+    next_deadline()                            when `tick` wants to be called, monotonic ms
+    take_effects()                             what has to happen (see `effects`)
+
+No verb blocks, reads a clock or throws for anything a peer can do. Work per call is bounded: long
+answers and snapshot joins go slice by slice, one `tick` each. The same object runs in the daemon
+and in the simulator.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final, assert_never
+
+from parkingd.core.causal import CausalContext
+from parkingd.core.events import Event
+from parkingd.core.ids import Now, ReplicaId
+from parkingd.core.state import LotState
+from parkingd.protocol.commands import (
+    Command,
+    Leave,
+    ReadCandidates,
+    ReadMembers,
+    ReadStatus,
+    WaitFor,
+)
+from parkingd.protocol.effects import Effects, Level, StartOver, StoredState
+from parkingd.protocol.facts import (
+    Candidate,
+    ConnectionFailed,
+    DiscoveryReady,
+    Fact,
+    Persisted,
+    StorageFailed,
+    StorageRecovered,
+)
+from parkingd.protocol.forgetting import Fences
+from parkingd.protocol.founding import Founding
+from parkingd.protocol.intake import Intake
+from parkingd.protocol.leaving import Leaving
+from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.messages import (
+    Delta,
+    FenceReport,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Message,
+    Pull,
+    PullReply,
+    Refused,
+    RootAnswer,
+    RootQuery,
+    Sender,
+    SnapshotAbort,
+    SnapshotAck,
+    SnapshotChunk,
+    SnapshotHeader,
+    SnapshotRequest,
+    SnapshotTrailer,
+    Want,
+)
+from parkingd.protocol.outcomes import Status
+from parkingd.protocol.peering import Peering
+from parkingd.protocol.replica import Replica
+from parkingd.protocol.replication import Replication
+from parkingd.protocol.reports import Reports
+from parkingd.protocol.roots import Roots
+from parkingd.protocol.settings import NodeSettings
+from parkingd.protocol.shared import Shared
+from parkingd.protocol.snapshots import Snapshots
+from parkingd.protocol.waits import Waits
+
+HOUSEKEEPING_MS: Final = 1_000
+"""Collection, trimming and forgetting: each is cheap when there is nothing to do."""
+
+
+class Node:
+    """One node of a cluster."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        stored: StoredState,
+        *,
+        now: Now,
+        seed: int,
+        advertised: str | None = None,
+        configured: frozenset[str] = frozenset(),
+    ) -> None:
+        """``advertised``: own address for people. ``configured``: the founding values that were
+        given rather than defaulted; a lot that differs from those is worth a warning."""
+        self.settings = settings
+        replica = Replica(settings, stored)
+        self._shared = shared = Shared(settings, replica, stored.incarnation, Random(seed))
+        shared.advertised, shared.configured = advertised, configured
+        self._now = now
+        for number, warning in enumerate(stored.warnings):
+            shared.warnings[f"store_{number}"] = warning
+        self._started_ms = now.mono_ms
+        self._founding = Founding(shared)
+        self._peering = Peering(shared, meet=self._founding.meet, joined=self._member_joined)
+        self._replication = Replication(
+            shared,
+            applied=self._events_applied,
+            behind=self._fell_behind,
+            agreed=self._exchange_agreed,
+            diverged=self._replicas_differ,
+        )
+        self._snapshots = Snapshots(shared, pause=self._pause, joined=self._snapshot_ended)
+        self._fences = Fences(shared)
+        self._leaving = Leaving(shared, self._replication)
+        self._reports = Reports(shared)
+        self._roots = Roots(shared)
+        self._intake = Intake(
+            shared,
+            fences=self._fences,
+            leaving=self._leaving,
+            reports=self._reports,
+            roots=self._roots,
+            snapshots=self._snapshots,
+            may_mint=self._may_mint,
+        )
+        self._waits = Waits(shared, self.is_synced, self.is_ready)
+        self._behind_of: str | None = None
+        self._beat = 0
+        self._next_beat_ms = now.mono_ms
+        self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
+        self._discovered = False
+        self._has_said_goodbye = False
+
+    # --- inspection ----------------------------------------------------------------------
+
+    @property
+    def state(self) -> LotState:
+        """The replicated state; read only."""
+        return self._shared.replica.state
+
+    @property
+    def lot(self) -> bytes | None:
+        """The lot this node belongs to."""
+        return self._shared.lot
+
+    @property
+    def replica_id(self) -> ReplicaId:
+        """Who mints here."""
+        return self._shared.replica_id
+
+    @property
+    def own_seq(self) -> int:
+        """Own head, on disk or not."""
+        return self._shared.replica.own_seq
+
+    @property
+    def durable_seq(self) -> int:
+        """Own head on disk."""
+        return self._shared.replica.durable_seq
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What has happened how often."""
+        return self._shared.counters
+
+    @property
+    def members(self) -> list[Member]:
+        """The table; read only."""
+        return self._shared.members.all()
+
+    def is_synced(self) -> bool:
+        """One full exchange since start (or alone after discovery) and nothing known missing."""
+        shared = self._shared
+        if not shared.has_lot or self._snapshots.is_receiving or shared.replica.pending:
+            return False
+        if not self._replication.full_exchanges and shared.peers_in_lot():
+            return False
+        return self._discovered and self._replication.is_complete
+
+    def is_ready(self) -> bool:
+        """Discovery has ended a round, and the node is synced or nobody answered; not leaving."""
+        alone = self._discovered and not self._shared.members.alive()
+        ready = self.is_synced() or (alone and self._shared.lot is not None)
+        return ready and not self._leaving.is_leaving and not self._snapshots.is_joining
+
+    # --- receive -------------------------------------------------------------------------
+
+    def receive(self, sender: Sender, message: Message, now: Now) -> None:  # noqa: C901 - one arm per kind
+        """A decoded, validated message. Never throws for what it says."""
+        self._now = now
+        if isinstance(message, Hello):
+            self._peering.receive_hello(sender, message, now)
+            return
+        if isinstance(message, Refused):
+            self._peering.receive_refused(sender, message, now)
+            return
+        member = self._shared.members.hear(sender, now)
+        if member is None:
+            self._from_stranger(sender, message, now)
+            return
+        match message:
+            case Heartbeat():
+                self._heartbeat(member, message, now)
+            case Goodbye():
+                member.state, member.final_seq = MemberState.LEFT, message.final_seq
+                self._shared.outbox.notice(Level.INFO, "member_left", member=member.name)
+            case _ if member.lot is None or member.lot != self.lot:
+                self._shared.counters["refused_other_lot"] += 1
+            case Delta():
+                self._replication.receive_delta(message, now)
+            case Pull():
+                self._replication.receive_pull(sender, message, now)
+            case PullReply():
+                self._replication.receive_reply(sender, message, now)
+            case Want():
+                self._replication.receive_want(sender, message)
+            case SnapshotRequest():
+                self._snapshots.receive_request(sender, message, now)
+            case SnapshotHeader():
+                self._snapshots.receive_header(sender, message, now)
+            case SnapshotChunk():
+                self._snapshots.receive_chunk(sender, message, now)
+            case SnapshotAck():
+                self._snapshots.receive_ack(sender, message, now)
+            case SnapshotTrailer():
+                self._snapshots.receive_trailer(sender, message, now)
+            case SnapshotAbort():
+                self._snapshots.receive_abort(sender, message, now)
+            case RootQuery():
+                self._roots.receive_query(sender, message)
+            case RootAnswer():
+                self._roots.receive_answer(sender, message)
+            case FenceReport():
+                self._fences.receive_report(sender, message)
+            case _:
+                assert_never(message)
+
+    def _heartbeat(self, member: Member, beat: Heartbeat, now: Now) -> None:
+        if beat.beat <= member.beat:
+            return  # Late or repeated: it says nothing new.
+        member.beat, member.head, member.leaving = beat.beat, beat.head, beat.leaving
+        member.clock_offset_ms = beat.wall_ms - now.mono_ms
+        if member.lot is not None and member.lot == self.lot:
+            self._replication.heard_head(member.replica, beat.head, now)
+
+    def _from_stranger(self, sender: Sender, message: Message, now: Now) -> None:
+        """Not a member: a new incarnation of one is greeted, everything else dropped."""
+        known = self._shared.members.get(sender.name)
+        self._shared.counters["from_strangers"] += 1
+        if known is None or sender.incarnation <= known.incarnation:
+            return
+        if isinstance(message, Heartbeat) and message.beat % 4 == 1:
+            self._peering.greet(known.address, now)
+
+    # --- submit --------------------------------------------------------------------------
+
+    def submit(self, handle: int, command: Command, deadline_ms: int, now: Now) -> None:
+        """A request. Exactly one last `Reply` with this handle follows, by the deadline.
+
+        ``deadline_ms`` is a monotonic time.
+        """
+        self._now = now
+        match command:
+            case ReadStatus():
+                self._shared.outbox.reply(handle, self._status(now))
+            case ReadMembers():
+                self._shared.outbox.reply(handle, self._reports.members(now))
+            case ReadCandidates():
+                self._shared.outbox.reply(handle, self._peering.candidates())
+            case WaitFor():
+                self._waits.add(handle, command, deadline_ms)
+            case Leave():
+                self._leaving.begin(handle, now, may_mint=self._may_mint(now))
+            case _:
+                self._intake.take(handle, command, deadline_ms, now)
+
+    def _may_mint(self, now: Now) -> bool:
+        asked = self._peering.own_seq_asked
+        return not self._snapshots.is_joining and self._founding.may_mint(now, own_seq_asked=asked)
+
+    def _status(self, now: Now) -> Status:
+        shared = self._shared
+        return Status(
+            shared.replica_id,
+            shared.incarnation,
+            self.settings.cluster,
+            (now.mono_ms - self._started_ms) / 1000,
+            self.is_synced(),
+            self.is_ready(),
+            self.state.root().hex(),
+            self._reports.lot() if shared.has_lot else None,
+            tuple(self._reports.member_counts().items()),
+            self.state.record.gates,
+            (),
+            (),
+            (),
+            self._reports.warnings(now),
+            tuple(sorted(shared.counters.items())),
+        )
+
+    def unanswered(self) -> list[tuple[int, Command, int]]:
+        """Requests not begun yet, with their deadlines: the node that follows takes them."""
+        return [*self._intake.unanswered(), *self._waits.unanswered()]
+
+    # --- observe -------------------------------------------------------------------------
+
+    def observe(self, fact: Fact, now: Now) -> None:
+        """The disk, discovery or a link reports."""
+        self._now = now
+        shared = self._shared
+        match fact:
+            case Persisted(token=token, own_seq=own_seq):
+                shared.replica.persisted(token, own_seq)
+                self._replication.publish_durable()
+                shared.replies.release()
+                self._snapshots.serve_waiting()
+                self._ask_for_snapshot(now)
+            case StorageFailed(reason=reason):
+                shared.replica.failing = True
+                shared.outbox.notice(Level.ERROR, "storage_failed", reason=reason)
+                shared.replies.fail()
+            case StorageRecovered():
+                shared.replica.failing = False
+                shared.outbox.notice(Level.WARNING, "storage_recovered")
+            case ConnectionFailed():
+                self._peering.failed(fact)
+            case Candidate():
+                self._peering.propose(fact, now)
+            case DiscoveryReady():
+                self._discovered = True
+                self._founding.discovery_ready(fact, now)
+            case _:
+                assert_never(fact)
+
+    # --- what the parts tell each other --------------------------------------------------
+
+    def _member_joined(self, member: Member, now: Now) -> None:
+        if self.lot is None:
+            return
+        if member.lot is None:
+            self._peering.greet(member.address, now)  # It may join our lot now.
+        elif member.lot == self.lot:
+            self._replication.pull_soon(member)
+
+    def _events_applied(self, events: list[Event], now: Now) -> None:
+        for event in events:
+            self._fences.applied(event)
+
+    def _exchange_agreed(self, theirs: CausalContext, now: Now) -> None:
+        if theirs.contains(self.replica_id, 1):
+            self._founding.join_is_known()
+
+    def _fell_behind(self, member: Member, now: Now) -> None:
+        self._behind_of = member.name
+        self._ask_for_snapshot(now)
+
+    def _ask_for_snapshot(self, now: Now) -> None:
+        if self._behind_of is not None:
+            member = self._shared.members.get(self._behind_of)
+            if member is not None and member.state is MemberState.ALIVE:
+                self._snapshots.request(member, now)
+
+    def _replicas_differ(self, member: Member, now: Now) -> None:
+        if not self._snapshots.is_receiving:
+            self._replication.note_divergence(member)
+            self._roots.repair(
+                lambda good, then: self._snapshots.request(good, then, repair=True), now
+            )
+
+    def _pause(self, is_paused: bool) -> None:
+        self._replication.is_paused = is_paused
+
+    def _snapshot_ended(self, member: Member | None, now: Now) -> None:
+        self._behind_of = None
+        if member is not None:
+            self._replication.pull_soon(member)
+
+    # --- tick ----------------------------------------------------------------------------
+
+    def tick(self, now: Now) -> None:
+        """Time passed. Calling it early or late is fine."""
+        self._now = now
+        shared = self._shared
+        for member, before in shared.members.judge(now):
+            self._judged(member, before, now)
+        self._peering.tick(now)
+        if self._peering.in_handshake(now):
+            self._founding.wait_for_handshake(now)
+        had_lot = shared.lot is not None
+        if not self._snapshots.is_joining:
+            self._founding.tick(now)
+        if not had_lot and shared.lot is not None:
+            for member in shared.members.alive():
+                self._peering.greet(member.address, now)
+        self._snapshots.tick(now)
+        self._replication.tick(now)
+        if shared.replica.pending and self._may_mint(now) and self.is_joined():
+            merged = self._founding.record_pending(now)
+            if merged:
+                shared.warnings["lots_merged"] = (
+                    "lots_merged: two lots have met, and the cars of the younger one were "
+                    "recorded anew in this one"
+                )
+        if not self._snapshots.is_joining:
+            self._fences.tick(now)
+        self._leaving.tick(now)
+        if now.mono_ms >= self._next_beat_ms:
+            self._publish_heartbeat(now)
+        if now.mono_ms >= self._next_housekeeping_ms and not self._snapshots.is_joining:
+            self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
+            shared.replica.housekeep()
+            self._forget_ephemeral(now)
+        self._intake.send_pages()
+        self._roots.tick(now)
+
+    def is_joined(self) -> bool:
+        """Everything a member had when it first answered is here."""
+        return self._replication.full_exchanges > 0
+
+    def _judged(self, member: Member, before: MemberState, now: Now) -> None:
+        shared = self._shared
+        shared.outbox.notice(
+            Level.WARNING if member.state is MemberState.DEAD else Level.INFO,
+            f"member_{member.state.value}",
+            member=member.name,
+        )
+        if member.state is MemberState.ALIVE:
+            self._peering.greet(member.address, now)
+            if member.lot == self.lot:
+                self._replication.pull_soon(member)
+        else:
+            # Its last messages may be known to one node only: ask two others.
+            peers = shared.peers_in_lot()
+            for peer in shared.rng.sample(peers, min(2, len(peers))):
+                self._replication.pull_soon(peer)
+
+    def _publish_heartbeat(self, now: Now) -> None:
+        settings, shared = self.settings, self._shared
+        jitter = shared.rng.uniform(1 - settings.heartbeat_jitter, 1 + settings.heartbeat_jitter)
+        self._next_beat_ms = now.mono_ms + round(settings.heartbeat_ms * jitter)
+        self._beat += 1
+        head = shared.replica.durable_seq if shared.lot is not None else 0
+        shared.outbox.publish(
+            Heartbeat(self._beat, head, now.wall_ms, leaving=self._leaving.is_leaving)
+        )
+
+    def _forget_ephemeral(self, now: Now) -> None:
+        """An ephemeral member that died long ago is let go by the lowest living replica."""
+        live = [self.replica_id, *(m.replica for m in self._shared.peers_in_lot())]
+        if min(live) != self.replica_id or not self._may_mint(now):
+            return
+        limit = now.mono_ms - self.settings.ephemeral_forget_ms
+        for member in self._shared.members.all():
+            record = self.state.record
+            if (
+                member.ephemeral
+                and member.state is not MemberState.ALIVE
+                and member.last_heard_ms < limit
+                and member.replica not in record.seals
+                and member.replica not in record.fences
+                and member.replica in record.names
+            ):
+                self._fences.forget(None, member.name, now)
+
+    def next_deadline(self) -> int:
+        """When `tick` wants to be called, monotonic milliseconds; in the past means at once."""
+        now_ms = self._now.mono_ms
+        due = [
+            self._next_beat_ms,
+            self._next_housekeeping_ms,
+            self._peering.next_deadline(),
+            self._shared.members.next_judgement_ms(),
+            self._snapshots.next_deadline(now_ms),
+            self._replication.next_deadline(now_ms),
+            self._fences.next_deadline(now_ms),
+            self._leaving.next_deadline(),
+            self._roots.next_deadline(now_ms),
+            self._waits.next_deadline(),
+            self._founding.next_deadline(now_ms),
+            self._intake.next_deadline(now_ms),
+        ]
+        if self._shared.replica.pending:
+            due.append(self._founding.mint_deadline(now_ms))
+        return min(at for at in due if at is not None)
+
+    def take_effects(self) -> Effects:
+        """Everything that has to happen since the last call, in order."""
+        if isinstance(self._shared.outbox.end, StartOver) and not self._has_said_goodbye:
+            self._has_said_goodbye = True
+            self._leaving.say_goodbye()
+        self._intake.retry(self._now)
+        self._waits.check(self._now)
+        return self._shared.outbox.take(self._shared.replica)

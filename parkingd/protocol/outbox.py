@@ -1,0 +1,127 @@
+"""Effects in the making, and the replies that wait for the disk."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+from parkingd.protocol.effects import (
+    Effects,
+    Level,
+    Notice,
+    Outgoing,
+    Publish,
+    Reply,
+    Send,
+    StartOver,
+    Stop,
+)
+from parkingd.protocol.messages import Address, Message, Route
+from parkingd.protocol.outcomes import (
+    Entry,
+    ErrorCode,
+    Exit,
+    Failure,
+    ImportResult,
+    Lot,
+    Outcome,
+    Vehicle,
+)
+from parkingd.protocol.replica import Replica
+
+STORAGE_WARNING = "the disk is failing: what this shows may not be on disk yet"
+
+
+class Outbox:
+    """Effects in the making."""
+
+    def __init__(self) -> None:
+        self.outgoing: list[Outgoing] = []
+        self.replies: list[Reply] = []
+        self.notices: list[Notice] = []
+        self.end: StartOver | Stop | None = None
+
+    def send(self, to: Address | Route, message: Message) -> None:
+        """To one peer."""
+        self.outgoing.append(Send(to, message))
+
+    def publish(self, message: Message) -> None:
+        """To all subscribers."""
+        self.outgoing.append(Publish(message))
+
+    def reply(self, handle: int, outcome: Outcome, *, last: bool = True) -> None:
+        """To the client that submitted ``handle``."""
+        self.replies.append(Reply(handle, outcome, last))
+
+    def notice(self, level: Level, event: str, **values: object) -> None:
+        """For the log."""
+        self.notices.append(Notice(level, event, tuple(values.items())))
+
+    def take(self, replica: Replica) -> Effects:
+        """Everything so far, and the batch that has to be on its way to the disk first."""
+        batch = replica.take_batch()
+        effects = Effects(
+            persist=(batch,) if batch is not None else (),
+            outgoing=tuple(self.outgoing),
+            replies=tuple(self.replies),
+            notices=tuple(self.notices),
+            end=self.end,
+        )
+        self.outgoing, self.replies, self.notices = [], [], []
+        return effects
+
+
+class Replies:
+    """Answers that depend on own events are held until the disk has them.
+
+    A failed commit is not rolled back: the events stay, and are retried. Who waits for them hears
+    `storage_failed` (outcome unknown, safe to repeat with the same request id); reads go on, with
+    a warning.
+    """
+
+    def __init__(self, replica: Replica, outbox: Outbox) -> None:
+        self._replica = replica
+        self._outbox = outbox
+        self._held: deque[tuple[int, int, Outcome, bool]] = deque()
+
+    def answer(self, handle: int, outcome: Outcome, *, is_read: bool = False) -> None:
+        """Reply as soon as everything minted so far is on disk."""
+        replica = self._replica
+        if replica.durable_seq >= replica.own_seq:
+            self._outbox.reply(handle, outcome)
+        elif replica.failing:
+            self._outbox.reply(handle, _while_failing(outcome, is_read=is_read))
+        else:
+            self._held.append((replica.own_seq, handle, outcome, is_read))
+
+    def release(self) -> None:
+        """The disk has moved on."""
+        while self._held and self._held[0][0] <= self._replica.durable_seq:
+            _, handle, outcome, _ = self._held.popleft()
+            self._outbox.reply(handle, outcome)
+
+    def fail(self) -> None:
+        """A commit has failed: nobody waits for it any longer."""
+        while self._held:
+            _, handle, outcome, is_read = self._held.popleft()
+            self._outbox.reply(handle, _while_failing(outcome, is_read=is_read))
+
+
+def _while_failing(outcome: Outcome, *, is_read: bool) -> Outcome:
+    if is_read:
+        if isinstance(outcome, Lot | Vehicle):
+            return replace(outcome, warnings=(*outcome.warnings, STORAGE_WARNING))
+        return outcome
+    if isinstance(outcome, Failure):
+        return outcome
+    assert not isinstance(outcome, Lot)
+    return storage_failure(recorded=isinstance(outcome, Entry | Exit | ImportResult))
+
+
+def storage_failure(*, recorded: bool) -> Failure:
+    """The disk does not take anything."""
+    reason = "the disk of this node is failing"
+    if recorded:
+        reason += "; this may still be recorded when it recovers"
+    hint = "repeat it with the same --request-id, here or on another node"
+    return Failure(ErrorCode.STORAGE_FAILED, reason, hint)

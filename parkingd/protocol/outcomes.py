@@ -1,0 +1,271 @@
+"""Answers to commands: values, never exceptions. One class per JSON kind of the command contract.
+
+Field names are those of the JSON. Types stay raw here: replica ids are ints, dots are
+(replica, seq), times are wall milliseconds (fields that end in nothing else but are named
+``since``, ``time``); whoever speaks to people turns them into hex and RFC 3339.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from parkingd.core.ids import Dot, ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A car was recorded as inside."""
+
+    plate: str
+    gate: int
+    dot: Dot
+    time: int
+    """Wall milliseconds."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A car was recorded as gone."""
+
+    plate: str
+    gate: int
+    matched: str
+    """``exact``, ``conflict`` or ``none``."""
+    stay_s: float | None
+    dot: Dot
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """What is inside."""
+
+    lot: str
+    """32 hex digits."""
+    spaces: int
+    inside: int
+    free: int
+    overbooked: int
+    state: str
+    """``open``, ``almost_full``, ``full`` or ``closed``."""
+    admission: str
+    conflicts: tuple[str, ...]
+    """Plates that are inside more than once."""
+    warnings: tuple[str, ...] = ()
+
+
+VehicleRow: TypeAlias = tuple[str, int, int, str, ReplicaId, int, bool]
+"""plate, since (wall ms), gate, entered_at_node, replica, seq, conflict."""
+
+
+@dataclass(frozen=True, slots=True)
+class VehicleList:
+    """One row per stay; sent in pages."""
+
+    rows: tuple[VehicleRow, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vehicle:
+    """The stays of one plate."""
+
+    plate: str
+    inside: bool
+    rows: tuple[VehicleRow, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """One member as this node sees it."""
+
+    name: str
+    state: str
+    """``alive``, ``suspect``, ``dead``, ``left``."""
+    replica: ReplicaId
+    incarnation: int
+    address: str | None
+    """host:port; None for itself before it is bound."""
+    last_heard_s: float
+    rtt_ms: float | None
+    gates: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberList:
+    """Itself first, then by name."""
+
+    items: tuple[MemberRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How this node and its cluster are."""
+
+    replica: ReplicaId
+    incarnation: int
+    cluster: str
+    uptime_s: float
+    synced: bool
+    ready: bool
+    root: str
+    lot: Lot | None
+    members: tuple[tuple[str, int], ...]
+    """(state, count)."""
+    gates_total: int
+    gates_owned: tuple[int, ...]
+    gates_unowned: tuple[int, ...]
+    gates_contested: tuple[int, ...]
+    warnings: tuple[str, ...]
+    counters: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DigestGroup:
+    """Nodes whose resolved state is the same."""
+
+    root: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Roots, and who did not answer."""
+
+    items: tuple[DigestGroup, ...]
+    unreachable: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """One address that discovery proposed."""
+
+    source: str
+    address: str
+    name: str | None
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateList:
+    """What discovery found and what became of it."""
+
+    items: tuple[CandidateRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A repair, a removal, a setting or a forgotten member."""
+
+    closed: tuple[Dot, ...]
+    created: tuple[Dot, ...]
+    warnings: tuple[str, ...] = ()
+    what: str = ""
+    """One sentence for people: what changed, from what to what."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """A row that was not imported, and why."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """Counts of one import request."""
+
+    accepted: int
+    skipped: int
+    failed: tuple[RowFailure, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionState:
+    """One condition of a wait and what it was at the end."""
+
+    condition: str
+    met: bool
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Whether all conditions were met before the deadline."""
+
+    met: bool
+    conditions: tuple[ConditionState, ...]
+
+
+LogRow: TypeAlias = tuple[ReplicaId, int, int, str, str | None, int | None, str | None]
+"""replica, seq, time (wall ms), type, plate, gate, detail."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Events of the log; sent in pages."""
+
+    rows: tuple[LogRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The node has left: its head is safe with ``safe_with`` (None: it was alone)."""
+
+    final_seq: int
+    safe_with: str | None
+
+
+class ErrorCode:
+    """Codes of `Failure`, each with the exit status that parkingd-ctl gives it."""
+
+    INVALID_PLATE = "invalid_plate"
+    USAGE = "usage"
+    UNKNOWN_GATE = "unknown_gate"
+    NOT_INSIDE = "not_inside"
+    UNKNOWN_MEMBER = "unknown_member"
+    REQUEST_REUSED = "request_reused"
+    ALREADY_INSIDE = "already_inside"
+    IN_CONFLICT = "in_conflict"
+    MEMBER_ALIVE = "member_alive"
+    NOT_ANSWERED = "not_answered"
+    NOT_READY = "not_ready"
+    DRAINING = "draining"
+    STORAGE_FAILED = "storage_failed"
+    TIMED_OUT = "timed_out"
+    OVERLOADED = "overloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The command was not carried out (or, ``storage_failed``: it may have been)."""
+
+    code: str
+    reason: str
+    hint: str = ""
+
+
+Outcome: TypeAlias = (
+    Entry
+    | Exit
+    | Lot
+    | VehicleList
+    | Vehicle
+    | MemberList
+    | Status
+    | Digest
+    | CandidateList
+    | Change
+    | ImportResult
+    | Wait
+    | LogPage
+    | Left
+    | Failure
+)

@@ -1,0 +1,339 @@
+"""Hellos: from candidate addresses to members, and who is refused.
+
+Discovery only proposes addresses. A hello goes to each, again and again with growing pauses,
+until it is answered; the answer makes a member, and so does a hello that arrives. Both are
+checked alike: own echo, the same replica twice, a name that somebody living holds, a replica that
+was let go, another lot. A member that falls silent is greeted again at its address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from parkingd.core.ids import Now, replica_hex
+from parkingd.protocol.effects import (
+    Disconnect,
+    Level,
+    StartOver,
+    StartOverReason,
+    Stop,
+    Subscribe,
+)
+from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure
+from parkingd.protocol.limits import CANDIDATES_MAX
+from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.messages import (
+    REFUSED_FENCED,
+    REFUSED_NAME_TAKEN,
+    Address,
+    Hello,
+    Refused,
+    Route,
+    Sender,
+)
+from parkingd.protocol.outcomes import CandidateList, CandidateRow
+from parkingd.protocol.shared import Shared, from_wire
+
+STATE_TRYING = "trying"
+STATE_CONNECTED = "connected"
+STATE_SELF = "self"
+
+
+@dataclass(slots=True)
+class Greeting:
+    """One candidate address and what became of it."""
+
+    address: Address
+    source: str
+    name: str | None
+    state: str
+    detail: str
+    next_ms: int
+    """When to greet it next, in monotonic milliseconds."""
+    pause_ms: int
+    asked: int = 0
+    dialled: bool = True
+    """False: its source already says that it belongs elsewhere."""
+
+
+class Peering:
+    """The table of candidates and the handling of hellos."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        meet: Callable[[Sender, Hello, Now], bool],
+        joined: Callable[[Member, Now], None],
+    ) -> None:
+        """``meet`` decides about lots and may refuse; ``joined`` hears of each (re)new member."""
+        self._shared = shared
+        self._meet = meet
+        self._joined = joined
+        self._greetings: dict[Address, Greeting] = {}
+        self._name_refused_ms: int | None = None
+        self._welcomed = False
+        self.own_seq_asked = False
+        """A member has told how many of our events it holds."""
+
+    # --- candidates ----------------------------------------------------------------------
+
+    def propose(self, candidate: Candidate, now: Now) -> None:
+        """A source has seen this address, or sees it no longer."""
+        known = self._greetings.get(candidate.address)
+        if candidate.gone:
+            if known is not None and known.state != STATE_CONNECTED:
+                del self._greetings[candidate.address]
+            return
+        if known is None:
+            if len(self._greetings) >= CANDIDATES_MAX:
+                self._shared.counters["candidates_refused"] += 1
+                return
+            known = Greeting(
+                candidate.address,
+                candidate.source,
+                candidate.name,
+                STATE_TRYING,
+                "",
+                now.mono_ms,
+                self._shared.settings.hello_retry_ms,
+            )
+            self._greetings[candidate.address] = known
+        known.name = candidate.name or known.name
+        known.dialled = candidate.mismatch is None
+        if candidate.mismatch is not None:
+            known.state = candidate.mismatch.value
+            known.detail = f"says {candidate.source}"
+
+    def failed(self, fact: ConnectionFailed) -> None:
+        """A link broke or never came up."""
+        known = self._greetings.get(fact.address)
+        if known is not None and known.state != STATE_SELF and known.dialled:
+            known.state = fact.failure.value
+            known.detail = {
+                LinkFailure.REFUSED: "nobody listens there",
+                LinkFailure.TIMEOUT: "no answer",
+                LinkFailure.OTHER_COOKIE: "the handshake failed: the cookies differ",
+                LinkFailure.PROTOCOL_VERSION: "it speaks another protocol version",
+                LinkFailure.OTHER_CLUSTER: "it belongs to another cluster",
+            }[fact.failure]
+
+    def in_handshake(self, now: Now) -> bool:
+        """Whether a candidate was greeted for the first time and may still answer."""
+        timeout = self._shared.settings.request_timeout_ms
+        return any(
+            g.state == STATE_TRYING
+            and g.dialled
+            and g.asked <= 2
+            and now.mono_ms < g.next_ms + timeout
+            for g in self._greetings.values()
+        )
+
+    def candidates(self) -> CandidateList:
+        """For `discover`."""
+        rows = sorted(self._greetings.values(), key=lambda g: (str(g.address), g.source))
+        return CandidateList(
+            tuple(CandidateRow(g.source, str(g.address), g.name, g.state, g.detail) for g in rows)
+        )
+
+    # --- time ----------------------------------------------------------------------------
+
+    def tick(self, now: Now) -> None:
+        """Greet whoever is due."""
+        settings = self._shared.settings
+        for greeting in self._greetings.values():
+            if now.mono_ms < greeting.next_ms or not self._is_open(greeting):
+                continue
+            greeting.asked += 1
+            greeting.next_ms = now.mono_ms + greeting.pause_ms
+            greeting.pause_ms = min(2 * greeting.pause_ms, settings.hello_retry_ms_max)
+            if greeting.state == STATE_CONNECTED:
+                greeting.state, greeting.detail = STATE_TRYING, "it fell silent"
+            self.greet(greeting.address, now)
+
+    def _is_open(self, greeting: Greeting) -> bool:
+        if not greeting.dialled or greeting.state == STATE_SELF:
+            return False
+        if greeting.state != STATE_CONNECTED:
+            return True
+        member = self._shared.members.at(greeting.address)
+        return member is not None and member.state is MemberState.DEAD
+
+    def next_deadline(self) -> int | None:
+        """When somebody is due, in monotonic milliseconds."""
+        return min((g.next_ms for g in self._greetings.values() if self._is_open(g)), default=None)
+
+    def greet(self, address: Address, now: Now) -> None:
+        """Say hello there."""
+        self._shared.outbox.send(address, self._hello(now, answer=False))
+
+    def _hello(self, now: Now, *, answer: bool) -> Hello:
+        shared = self._shared
+        return Hello(
+            answer,
+            shared.lot,
+            shared.settings.port,
+            shared.settings.pub_port,
+            now.wall_ms,
+            shared.context_wire(),
+            shared.settings.ephemeral,
+            shared.settings.version,
+        )
+
+    # --- hellos --------------------------------------------------------------------------
+
+    def receive_hello(self, sender: Sender, hello: Hello, now: Now) -> None:
+        """A hello, or the answer to one of ours."""
+        shared = self._shared
+        if sender.replica == shared.replica_id:
+            self._own_replica(sender, hello, now)
+            return
+        if sender.link is None:
+            shared.counters["refused_hello_on_pub"] += 1
+            return
+        if sender.replica in shared.replica.state.record.fences:
+            if isinstance(sender.link, Route):
+                refusal = Refused(REFUSED_FENCED, "this replica was let go")
+                shared.outbox.send(sender.link, refusal)
+            return
+        holder = shared.members.get(sender.name)
+        address = _address_of(sender.link, hello)
+        taken = sender.name == shared.settings.name or (
+            holder is not None
+            and holder.replica != sender.replica
+            and holder.state is MemberState.ALIVE
+            and holder.address != address  # Nobody else can listen there while it lives.
+        )
+        if taken:
+            self._refuse_name(sender, holder)
+            return
+        if holder is not None and sender.incarnation < holder.incarnation:
+            shared.counters["stale_incarnation"] += 1
+            return
+        if not self._meet(sender, hello, now):
+            return
+        if isinstance(sender.link, Route):
+            shared.outbox.send(sender.link, self._hello(now, answer=True))
+        self._admit(sender, hello, now)
+
+    def _own_replica(self, sender: Sender, hello: Hello, now: Now) -> None:
+        shared = self._shared
+        if sender.incarnation == shared.incarnation and sender.name == shared.settings.name:
+            if isinstance(sender.link, Address):
+                self._mark(sender.link, STATE_SELF, "this node")
+            elif sender.link is not None:
+                shared.outbox.send(sender.link, self._hello(now, answer=True))
+            return
+        if isinstance(sender.link, Route):
+            shared.outbox.send(sender.link, self._hello(now, answer=True))
+            if hello.port != shared.settings.port:
+                self.greet(Address(sender.link.host, hello.port), now)
+        elif sender.link is not None and sender.incarnation < shared.incarnation:
+            # Two machines live with one replica id: the newer gives it up.
+            shared.outbox.end = StartOver(StartOverReason.REPLICA_TWICE, keep=True)
+
+    def _refuse_name(self, sender: Sender, holder: Member | None) -> None:
+        shared = self._shared
+        where = str(holder.address) if holder is not None else f"{shared.settings.name} itself"
+        shared.warnings["duplicate_name"] = (
+            f"a second node calls itself {sender.name} (replica {replica_hex(sender.replica)})"
+        )
+        shared.counters["refused_name_taken"] += 1
+        if isinstance(sender.link, Route):
+            shared.outbox.send(sender.link, Refused(REFUSED_NAME_TAKEN, where))
+
+    def receive_refused(self, sender: Sender, refused: Refused, now: Now) -> None:
+        """A hello of ours was not accepted."""
+        shared = self._shared
+        if not isinstance(sender.link, Address):
+            return
+        self._mark(sender.link, refused.reason, refused.detail)
+        if refused.reason == REFUSED_FENCED:
+            shared.outbox.end = StartOver(StartOverReason.FENCED, keep=False)
+        elif refused.reason == REFUSED_NAME_TAKEN and not self._welcomed:
+            if self._name_refused_ms is None:
+                self._name_refused_ms = now.mono_ms
+            elif now.mono_ms - self._name_refused_ms >= shared.settings.name_taken_ms:
+                shared.outbox.end = Stop(
+                    f"the name {shared.settings.name} is taken by the node at {refused.detail}",
+                    "start this node with another --name, or stop that one first",
+                )
+
+    def _mark(self, address: Address, state: str, detail: str) -> None:
+        greeting = self._greetings.get(address)
+        if greeting is not None:
+            greeting.state, greeting.detail = state, detail
+
+    def _admit(self, sender: Sender, hello: Hello, now: Now) -> None:
+        shared = self._shared
+        assert sender.link is not None
+        known = shared.members.get(sender.name)
+        same = known is not None and known.incarnation == sender.incarnation
+        returned = known is not None and known.state is not MemberState.ALIVE
+        address = _address_of(sender.link, hello)
+        self._welcomed = True
+        self._connected(address, sender.name)
+        if known is not None and same and not returned and known.address != address:
+            address = known.address  # Another way to the same node: one subscription is enough.
+        elif known is not None and known.address != address:
+            shared.outbox.outgoing.append(Disconnect(known.address, known.pub_port))
+        self._compare_own_head(sender, hello)
+        news = not same or returned or (known is not None and known.lot != hello.lot)
+        if known is not None and same:
+            member = known
+            member.lot = hello.lot
+            member.address, member.pub_port = address, hello.pub_port
+            member.last_heard_ms = now.mono_ms
+            member.state = MemberState.ALIVE
+            member.clock_offset_ms = hello.wall_ms - now.mono_ms
+        else:
+            member = Member(
+                sender.name,
+                sender.replica,
+                sender.incarnation,
+                address,
+                hello.pub_port,
+                hello.version,
+                hello.lot,
+                hello.ephemeral,
+                now.mono_ms,
+                hello.wall_ms - now.mono_ms,
+            )
+            shared.members.put(member)
+            shared.outbox.notice(
+                Level.INFO, "member_found", member=sender.name, address=str(address)
+            )
+        shared.outbox.outgoing.append(Subscribe(address.host, hello.pub_port))
+        if news:
+            self._joined(member, now)
+
+    def _connected(self, address: Address, name: str) -> None:
+        greeting = self._greetings.get(address)
+        if greeting is None:
+            return
+        settings = self._shared.settings
+        greeting.state, greeting.detail, greeting.name = STATE_CONNECTED, "", name
+        greeting.asked, greeting.pause_ms = 0, settings.hello_retry_ms
+
+    def _compare_own_head(self, sender: Sender, hello: Hello) -> None:
+        """A peer that holds later events of ours than our disk: the disk is an old copy."""
+        shared = self._shared
+        if shared.lot is None or hello.lot != shared.lot:
+            return
+        self.own_seq_asked = True
+        held = from_wire(hello.context).highest(shared.replica_id)
+        if held > shared.replica.own_seq:
+            shared.outbox.notice(
+                Level.WARNING,
+                "own_events_unknown",
+                member=sender.name,
+                held=held,
+                own=shared.replica.own_seq,
+            )
+            shared.outbox.end = StartOver(StartOverReason.DOTS_SEEN_ELSEWHERE, keep=True)
+
+
+def _address_of(link: Address | Route, hello: Hello) -> Address:
+    """Where the sender listens: the address that answered, else where it came from."""
+    return link if isinstance(link, Address) else Address(link.host, hello.port)

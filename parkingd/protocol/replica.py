@@ -1,0 +1,376 @@
+"""One node's copy of the lot with its log and its disk: minting, applying, what is durable.
+
+How it works (DESIGN section 3, "What waits for the disk"). An own event is applied when it is
+minted, so that the next decision sees it, but it is *shown* to nobody before `Persisted` covers
+it: `shown_context` and every reply, delta, snapshot and head are cut at `durable_seq`. A remote
+event is applied at once and goes to the disk with the next batch; the vector that a committed
+batch covers is the durable vector that collection may rely on.
+
+Everything that changed since the last `take_batch` is one `Persist`; batches commit first in,
+first out, each with the context that covers it and the highest hybrid time seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from parkingd.core.causal import CausalContext
+from parkingd.core.events import Body, Event
+from parkingd.core.hybrid import physical_ms
+from parkingd.core.ids import Dot, ReplicaId, Vector
+from parkingd.core.records import Record
+from parkingd.core.state import Applied, LotState, add_record
+from parkingd.errors import WireError
+from parkingd.protocol.codec import (
+    pack_context,
+    pack_event,
+    pack_record,
+    pack_request,
+    pack_small,
+    unpack_context_untrusted,
+    unpack_event_untrusted,
+    unpack_request_untrusted,
+    unpack_rows_untrusted,
+    unpack_small_untrusted,
+)
+from parkingd.protocol.effects import Persist, StoredState
+from parkingd.protocol.limits import REQUEST_MEMORY_MS, RUN_BYTES_MAX
+from parkingd.protocol.log import EventLog
+from parkingd.protocol.messages import Run
+from parkingd.protocol.settings import NodeSettings
+
+META_CONTEXT = "context"
+META_HYBRID = "hybrid_high"
+META_SMALL = "small"
+META_EARLY = "early"
+META_FLOORS = "floors"
+META_LOT = "lot"
+
+
+class Replica:
+    """State, log and the watermark of the disk."""
+
+    def __init__(self, settings: NodeSettings, stored: StoredState) -> None:
+        self.settings = settings
+        self.id: ReplicaId = stored.replica
+        self.state = LotState(settings.ambiguous_ms)
+        self.log = EventLog()
+        self.own_seq = 0
+        self.durable_seq = 0
+        self.durable_vector: Vector = {}
+        self.failing = False
+        """The last commit failed and has not succeeded since."""
+        self.pending: dict[int, Record] = {}
+        """Stays of a younger lot, still to be recorded anew in this one."""
+        self._lot = stored.meta.get(META_LOT)
+        self._lot_saved = self._lot
+        self._runs: list[tuple[ReplicaId, int, bytes]] = []
+        self._floors: dict[ReplicaId, int] = {}
+        self._pending_done: list[int] = []
+        self._token = 0
+        self._in_flight: deque[tuple[int, Vector]] = deque()
+        self._open_ended = False
+        self._wipe = False
+        self._saved: tuple[object, ...] = ()
+        self._load(stored)
+
+    # --- loading -------------------------------------------------------------------------
+
+    def _load(self, stored: StoredState) -> None:
+        """Rebuild from disk. Raises WireError if what is there is not what was written."""
+        state = self.state
+        self._load_meta(stored.meta)
+        for run in stored.runs:
+            for offset, packed in enumerate(run.events):
+                self.log.add(run.origin, run.first + offset, packed)
+        for record in unpack_rows_untrusted([packed for _, _, packed in stored.records]):
+            add_record(state.stays, record, save=False)
+        for request, packed in stored.requests:
+            state.stays.requests[request] = unpack_request_untrusted(packed)
+        rows = unpack_rows_untrusted([packed for _, packed in stored.pending])
+        self.pending.update(zip((number for number, _ in stored.pending), rows, strict=True))
+        self.own_seq = self.durable_seq = state.context.highest(self.id)
+        self.durable_vector = dict(state.context.vector)
+        self._hear_own_disk()
+        self._saved = self._saving()
+        state.record.changed = False
+
+    def _load_meta(self, meta: dict[str, bytes]) -> None:
+        state = self.state
+        if META_CONTEXT in meta:
+            state.context = CausalContext.from_parts(unpack_context_untrusted(meta[META_CONTEXT]))
+            state.clock.merge(int.from_bytes(meta[META_HYBRID], "big"))
+            for origin, _, spans in unpack_context_untrusted(meta[META_EARLY]):
+                for first, last in spans:
+                    dots = ((origin, seq) for seq in range(first, last + 1))
+                    state.stays.early.update(dict.fromkeys(dots))
+        if META_FLOORS in meta:
+            for origin, upto, _ in unpack_context_untrusted(meta[META_FLOORS]):
+                self.log.raise_floor(origin, upto)
+        if META_SMALL in meta:
+            for event in unpack_small_untrusted(_unframed(meta[META_SMALL])):
+                state.record.absorb(event)
+
+    @property
+    def lot(self) -> bytes | None:
+        """The lot whose dots these are: founded here, or met and joined."""
+        return self._lot
+
+    def belong_to(self, lot: bytes) -> None:
+        """From here on this replica mints in that lot."""
+        assert self._lot is None
+        self._lot = lot
+
+    # --- minting and applying ------------------------------------------------------------
+
+    def mint(self, body: Body, physical: int) -> Event:
+        """Make, apply and queue for the disk one own event. ``physical``: wall milliseconds."""
+        state = self.state
+        event = Event(self.id, self.own_seq + 1, state.clock.mint(physical), body)
+        packed = pack_event(event)
+        applied = state.apply(event)
+        assert applied is Applied.NEW, f"own event {event.seq} was {applied.value}"
+        self.own_seq = event.seq
+        self.log.add(self.id, event.seq, packed)
+        self._runs.append((self.id, event.seq, packed))
+        return event
+
+    def apply_run(self, run: Run) -> list[Event]:
+        """Apply what is new of a peer's run; returns those events.
+
+        Raises:
+            WireError: an event is not one; everything before it has been applied.
+        """
+        fresh: list[Event] = []
+        origin = run.origin
+        contains = self.state.context.contains
+        for offset, packed in enumerate(run.events):
+            seq = run.first + offset
+            if contains(origin, seq):
+                continue
+            if origin == self.id:
+                raise WireError("foreign_dot", "an event of this replica that it never made")
+            event = unpack_event_untrusted(origin, seq, packed)
+            applied = self.state.apply(event)
+            if applied is Applied.FENCED:
+                break
+            self.log.add(origin, seq, packed)
+            self._runs.append((origin, seq, packed))
+            fresh.append(event)
+        return fresh
+
+    # --- what others may see -------------------------------------------------------------
+
+    def shown_context(self) -> CausalContext:
+        """The context without own events that are not on disk yet."""
+        if self.durable_seq == self.own_seq:
+            return self.state.context
+        context = self.state.context.copy()
+        context.vector[self.id] = self.durable_seq
+        return context
+
+    def shown_root(self) -> bytes | None:
+        """The root that belongs to `shown_context`, if this state is that."""
+        return self.state.root() if self.durable_seq == self.own_seq else None
+
+    def own_runs(self, first: int, last: int) -> list[Run]:
+        """Own durable events as runs that fit a frame each."""
+        assert last <= self.durable_seq
+        runs = []
+        while first <= last:
+            run, _ = self.log.span(self.id, first, last, RUN_BYTES_MAX)
+            if run is None:
+                break  # Trimmed already: every disk of the roster has it.
+            runs.append(run)
+            first = run.last + 1
+        return runs
+
+    # --- the disk ------------------------------------------------------------------------
+
+    def persisted(self, token: int, own_seq: int) -> None:
+        """The batch with this token and all before it are on disk."""
+        self.durable_seq = max(self.durable_seq, own_seq)
+        while self._in_flight and self._in_flight[0][0] <= token:
+            self.durable_vector = self._in_flight.popleft()[1]
+        self._hear_own_disk()
+
+    def _hear_own_disk(self) -> None:
+        self.state.roster.heard(self.id, self.durable_vector)
+
+    def housekeep(self) -> int:
+        """Collect marks, forget old requests, trim the log. Returns marks collected."""
+        state = self.state
+        collected = state.collect()
+        horizon = physical_ms(state.clock.last) - REQUEST_MEMORY_MS
+        state.stays.forget_requests(max(0, horizon) << 16)
+        covered = state.roster.covered_by_all(state.context.vector, state.record.seals)
+        for origin, upto in covered.items():
+            self._trim(origin, upto)
+        excess = self.log.count - self.settings.log_events_max
+        if excess > 0:
+            largest = max(self.log.origins(), key=lambda origin: (self.log.size(origin), origin))
+            oldest = self.log.oldest(largest)
+            assert oldest is not None
+            upto = min(oldest + excess - 1, self.durable_vector.get(largest, 0))
+            self._trim(largest, upto)
+        return collected
+
+    def _trim(self, origin: ReplicaId, upto: int) -> None:
+        if self.log.raise_floor(origin, upto):
+            self._floors[origin] = upto
+
+    @property
+    def is_settled(self) -> bool:
+        """Everything applied is on disk."""
+        journal = self.state.stays.journal
+        waiting = self._runs or journal.records or journal.dropped or self.state.record.changed
+        return not self._in_flight and not waiting
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing of the lot is here but own events: a snapshot may be streamed into this."""
+        return self.state.context.replicas() in ([], [self.id]) and self.own_seq <= 1
+
+    def hold_commits(self) -> None:
+        """A snapshot is being joined: nothing commits before `release_commits`."""
+        self._open_ended = True
+
+    def release_commits(self) -> None:
+        """The snapshot is whole: the next batch commits all of it in one transaction."""
+        self._open_ended = False
+
+    def wipe(self) -> None:
+        """A streamed snapshot broke off: back to nothing but the own events."""
+        clock = self.state.clock
+        joined = [e for e in self.state.record.events.values() if e.origin == self.id]
+        self.state = LotState(self.settings.ambiguous_ms)
+        self.state.clock = clock
+        self.state.context.add_span(self.id, 1, self.own_seq)
+        for event in joined:
+            self.state.record.absorb(event)
+        self._runs = [entry for entry in self.log.entries() if entry[0] == self.id]
+        self._wipe, self._open_ended = True, False
+        self._lot_saved = None
+        self._hear_own_disk()
+
+    def pending_recorded(self, number: int) -> None:
+        """This pending stay has been minted anew, in the batch that is being collected."""
+        del self.pending[number]
+        self._pending_done.append(number)
+
+    def raise_floors(self, context: CausalContext) -> None:
+        """After a snapshot: its events are not in this log."""
+        for origin in context.replicas():
+            self._trim(origin, context.upto(origin))
+
+    def take_batch(self) -> Persist | None:
+        """Everything that changed since the last batch, or None."""
+        journal = self.state.stays.journal
+        saving = self._saving()
+        changed = (
+            self._wipe
+            or self._runs
+            or self._floors
+            or self._pending_done
+            or journal.records
+            or journal.dropped
+            or journal.requests
+            or journal.expired
+            or saving != self._saved
+            or self.state.record.changed
+        )
+        if not changed:
+            return None
+        self._token += 1
+        batch = Persist(
+            wipe=self._wipe,
+            open_ended=self._open_ended,
+            runs=_as_runs(self._runs),
+            floors=tuple(self._floors.items()),
+            records=tuple((r[1], r[0], pack_record(r)) for r in journal.records),
+            dropped=tuple(journal.dropped),
+            requests=tuple((request, pack_request(e)) for request, e in journal.requests),
+            expired=tuple(journal.expired),
+            pending_done=tuple(self._pending_done),
+            meta=() if self._open_ended else self._meta(),
+            own_seq=self.own_seq,
+            token=self._token,
+        )
+        self._wipe = False
+        self._runs, self._floors, self._pending_done = [], {}, []
+        journal.records, journal.dropped, journal.requests, journal.expired = [], [], [], []
+        if not self._open_ended:
+            self._in_flight.append((self._token, dict(self.state.context.vector)))
+            self._saved = saving
+            self.state.record.changed = False
+        return batch
+
+    def _saving(self) -> tuple[object, ...]:
+        """What the meta values follow from: cheap to compare."""
+        state = self.state
+        return (
+            dict(state.context.vector),
+            {origin: list(spans) for origin, spans in state.context.intervals.items()},
+            tuple(state.stays.early),
+            state.clock.last,
+        )
+
+    def _meta(self) -> tuple[tuple[str, bytes], ...]:
+        state = self.state
+        meta = [
+            (META_CONTEXT, pack_context(state.context.parts())),
+            (META_HYBRID, state.clock.last.to_bytes(8, "big")),
+            (META_EARLY, pack_context(_early_parts(state.stays.early))),
+        ]
+        if self._lot is not None and self._lot_saved != self._lot:
+            meta.append((META_LOT, self._lot))
+            self._lot_saved = self._lot
+        if self._floors:
+            floors = sorted(self.log.floors().items())
+            meta.append((META_FLOORS, pack_context([(o, upto, ()) for o, upto in floors])))
+        if state.record.changed:
+            meta.append((META_SMALL, _framed(pack_small(state.record.events.values()))))
+        return tuple(meta)
+
+
+def _framed(parts: Iterable[bytes]) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def _unframed(blob: bytes) -> list[bytes]:
+    parts = []
+    position = 0
+    while position < len(blob):
+        size = int.from_bytes(blob[position : position + 4], "big")
+        parts.append(blob[position + 4 : position + 4 + size])
+        position += 4 + size
+    return parts
+
+
+def _as_runs(events: list[tuple[ReplicaId, int, bytes]]) -> tuple[Run, ...]:
+    """Consecutive events of one origin become one run, in order of arrival."""
+    runs: list[Run] = []
+    origin, first, packed = 0, 0, list[bytes]()
+    for event_origin, seq, event in events:
+        if packed and event_origin == origin and seq == first + len(packed):
+            packed.append(event)
+            continue
+        if packed:
+            runs.append(Run(origin, first, tuple(packed)))
+        origin, first, packed = event_origin, seq, [event]
+    if packed:
+        runs.append(Run(origin, first, tuple(packed)))
+    return tuple(runs)
+
+
+def _early_parts(
+    early: Iterable[Dot],
+) -> list[tuple[int, int, tuple[tuple[int, int], ...]]]:
+    by_origin: dict[ReplicaId, list[int]] = {}
+    for origin, seq in early:
+        by_origin.setdefault(origin, []).append(seq)
+    return [
+        (origin, 0, tuple((seq, seq) for seq in sorted(by_origin[origin])))
+        for origin in sorted(by_origin)
+    ]

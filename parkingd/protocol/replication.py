@@ -1,0 +1,351 @@
+"""Replication: push with gap repair, and anti-entropy.
+
+How it works (DESIGN section 5). The origin publishes its own events in order as soon as they are
+durable. Heartbeats carry its head. A gap below, or a head above, what is held is asked for after
+20-50 ms, of the origin if it lives, else of anybody. Every two seconds one random member is
+asked for everything missing with one `Pull` that names what is held; its `PullReply` brings the
+events and what *it* holds, and what it misses goes straight back: one round trip.
+
+A receiver adds to its context only the dots it was given, never the vector that came along. The
+vectors serve three other purposes: what to send back, what the peer's disk covers (collection),
+and, when they are equal, whether the roots are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from parkingd.core.causal import CausalContext
+from parkingd.core.events import Event
+from parkingd.core.ids import Now, ReplicaId
+from parkingd.errors import WireError
+from parkingd.protocol.effects import Level
+from parkingd.protocol.limits import RUN_BYTES_MAX
+from parkingd.protocol.members import Member
+from parkingd.protocol.messages import (
+    ContextWire,
+    Delta,
+    Pull,
+    PullReply,
+    Route,
+    Run,
+    Sender,
+    Want,
+)
+from parkingd.protocol.shared import Shared, from_wire, to_wire
+
+BACK_FRAMES_MAX: Final = 4
+"""Deltas sent back after one pull reply; the rest comes with the peer's own pull."""
+
+GAP_TRIES_MAX: Final = 4
+"""Gap requests for one origin in a row; after that anti-entropy has to find it."""
+
+SPANS_MAX: Final = 32
+"""Holes named in one gap request."""
+
+
+class Gap:
+    """What is known to be missing of one origin, and when to ask for it."""
+
+    __slots__ = ("due_ms", "head", "tries")
+
+    def __init__(self, due_ms: int, head: int) -> None:
+        self.due_ms = due_ms
+        self.head = head
+        self.tries = 0
+
+
+class Replication:
+    """Push, gap requests and anti-entropy of one node."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        applied: Callable[[list[Event], Now], None],
+        behind: Callable[[Member, Now], None],
+        agreed: Callable[[CausalContext, Now], None],
+        diverged: Callable[[Member, Now], None],
+    ) -> None:
+        """``behind``: this member's log no longer reaches us. ``agreed``: a full exchange ended,
+        and this is what the member held. ``diverged``: equal contexts, unequal roots."""
+        self._shared = shared
+        self._applied = applied
+        self._behind = behind
+        self._agreed = agreed
+        self._diverged = diverged
+        self.is_paused = False
+        """While a snapshot is being joined nothing else is."""
+        self.full_exchanges = 0
+        self._published = shared.replica.durable_seq
+        self._gaps: dict[ReplicaId, Gap] = {}
+        self._pulls: dict[int, tuple[str, int]] = {}
+        self._next_sync_ms: int | None = None
+        self._soon: dict[str, None] = {}
+
+    # --- push ----------------------------------------------------------------------------
+
+    def publish_durable(self) -> None:
+        """Publish own events that have reached the disk since the last time."""
+        replica = self._shared.replica
+        if replica.durable_seq > self._published:
+            for run in replica.own_runs(self._published + 1, replica.durable_seq):
+                self._shared.outbox.publish(Delta((run,)))
+            self._published = replica.durable_seq
+
+    def receive_delta(self, delta: Delta, now: Now) -> None:
+        """Events, pushed or sent as a repair."""
+        if self.is_paused:
+            return
+        if self._shared.replica.is_empty and not self.full_exchanges:
+            return  # The first exchange will tell whether a snapshot can be streamed instead.
+        self.take(delta.runs, now)
+
+    def take(self, runs: Iterable[Run], now: Now) -> int:
+        """Apply what is new; returns how many events that were."""
+        shared = self._shared
+        count = 0
+        for run in runs:
+            try:
+                fresh = shared.replica.apply_run(run)
+            except WireError as error:
+                shared.counters[f"refused_{error.reason}"] += 1
+                continue
+            count += len(fresh)
+            if fresh:
+                self._applied(fresh, now)
+            self._look_for_gap(run.origin, run.last, now)
+        shared.counters["events_received"] += count
+        return count
+
+    # --- gaps ----------------------------------------------------------------------------
+
+    def heard_head(self, origin: ReplicaId, head: int, now: Now) -> None:
+        """A heartbeat says how far this origin has come."""
+        if head > self._shared.replica.state.context.upto(origin) and not self.is_paused:
+            self._look_for_gap(origin, head, now)
+
+    def _look_for_gap(self, origin: ReplicaId, head: int, now: Now) -> None:
+        context = self._shared.replica.state.context
+        if context.upto(origin) >= head and origin not in context.intervals:
+            self._gaps.pop(origin, None)
+            return
+        if origin == self._shared.replica_id or self._shared.replica.state.is_barred(origin, head):
+            return
+        gap = self._gaps.get(origin)
+        if gap is None:
+            settings = self._shared.settings
+            wait = self._shared.rng.randint(settings.gap_wait_ms_min, settings.gap_wait_ms_max)
+            self._gaps[origin] = Gap(now.mono_ms + wait, head)
+        else:
+            gap.head = max(gap.head, head)
+
+    def _ask_for_gaps(self, now: Now) -> None:
+        shared = self._shared
+        context = shared.replica.state.context
+        for origin, gap in list(self._gaps.items()):
+            if now.mono_ms < gap.due_ms:
+                continue
+            spans = context.gaps(origin)
+            highest = context.highest(origin)
+            if gap.head > highest:
+                spans.append((highest + 1, gap.head))
+            if not spans or gap.tries >= GAP_TRIES_MAX:
+                del self._gaps[origin]
+                continue
+            member = shared.members.of_replica(origin)
+            peers = shared.peers_in_lot()
+            if (member is None or member not in peers or gap.tries >= 2) and peers:
+                member = shared.rng.choice(peers)
+            gap.tries += 1
+            gap.due_ms = now.mono_ms + shared.settings.request_timeout_ms // 2
+            if member is not None:
+                shared.counters["gap_requests"] += 1
+                want = Want(tuple((origin, *span) for span in spans[:SPANS_MAX]))
+                shared.outbox.send(member.address, want)
+
+    def receive_want(self, sender: Sender, want: Want) -> None:
+        """A peer names holes: fill what fits into one frame."""
+        replica = self._shared.replica
+        runs: list[Run] = []
+        left = RUN_BYTES_MAX
+        for origin, first, last in want.spans:
+            if origin == replica.id:
+                last = min(last, replica.durable_seq)
+            run, size = replica.log.span(origin, first, last, left)
+            left -= size
+            if run is not None:
+                runs.append(run)
+        if runs and sender.link is not None:
+            self._shared.outbox.send(sender.link, Delta(tuple(runs)))
+
+    # --- anti-entropy --------------------------------------------------------------------
+
+    def pull_soon(self, member: Member) -> None:
+        """Exchange with this member at the next tick."""
+        self._soon[member.name] = None
+
+    def pull(self, member: Member, now: Now) -> None:
+        """Start one exchange."""
+        shared = self._shared
+        if shared.lot is None or self.is_paused:
+            return
+        nonce = shared.next_nonce()
+        self._pulls[nonce] = (member.name, now.mono_ms)
+        shared.outbox.send(
+            member.address,
+            Pull(nonce, shared.lot, shared.context_wire(), self._durable_wire(), self._root()),
+        )
+
+    def _durable_wire(self) -> ContextWire | None:
+        replica = self._shared.replica
+        if replica.durable_vector == replica.shown_context().vector:
+            return None
+        return to_wire(CausalContext(dict(replica.durable_vector)))
+
+    def _root(self) -> bytes | None:
+        replica = self._shared.replica
+        return None if replica.state.context.has_intervals() else replica.shown_root()
+
+    def receive_pull(self, sender: Sender, pull: Pull, now: Now) -> None:
+        """A peer wants what it lacks."""
+        shared = self._shared
+        if shared.lot is None or pull.lot != shared.lot or not isinstance(sender.link, Route):
+            return
+        theirs = from_wire(pull.context)
+        self._heard_context(sender, theirs, pull.durable)
+        shown = shared.replica.shown_context()
+        runs: tuple[Run, ...] = ()
+        more = behind = False
+        if not self.is_paused:
+            runs, more, behind = shared.replica.log.missing_runs(shown, theirs, RUN_BYTES_MAX)
+        shared.counters["pulls_answered"] += 1
+        shared.outbox.send(
+            sender.link,
+            PullReply(
+                pull.nonce,
+                shared.lot,
+                runs,
+                more or behind,
+                behind,
+                to_wire(shown),
+                self._durable_wire(),
+                self._root(),
+            ),
+        )
+
+    def receive_reply(self, sender: Sender, reply: PullReply, now: Now) -> None:
+        """The answer to a pull: take it, send back what the peer lacks."""
+        shared = self._shared
+        asked = self._pulls.pop(reply.nonce, None)
+        member = shared.members.get(sender.name)
+        if asked is None or member is None or reply.lot != shared.lot:
+            shared.counters["answers_unasked"] += 1
+            return
+        member.rtt_ms = float(now.mono_ms - asked[1])
+        theirs = from_wire(reply.context)
+        self._heard_context(sender, theirs, reply.durable)
+        if self.is_paused:
+            return
+        if reply.behind and shared.replica.is_empty:
+            self._behind(member, now)
+            return
+        fresh = self.take(reply.runs, now)
+        context = shared.replica.state.context
+        if reply.behind and not context.covers(theirs):
+            self._behind(member, now)
+        elif reply.more and fresh:
+            self.pull_soon(member)
+        if context.covers(theirs):
+            self.full_exchanges += 1
+            self._agreed(theirs, now)
+        self._send_back(member, theirs, now)
+        self._compare_roots(member, theirs, reply, now)
+
+    def _send_back(self, member: Member, theirs: CausalContext, now: Now) -> None:
+        replica = self._shared.replica
+        held = theirs.copy()
+        for _ in range(BACK_FRAMES_MAX):
+            runs, more, _ = replica.log.missing_runs(replica.shown_context(), held, RUN_BYTES_MAX)
+            if runs:
+                self._shared.outbox.send(member.address, Delta(runs))
+            if not (runs and more):
+                return
+            for run in runs:
+                held.add_span(run.origin, run.first, run.last)
+        self.pull_soon(member)
+
+    def _compare_roots(
+        self, member: Member, theirs: CausalContext, reply: PullReply, now: Now
+    ) -> None:
+        own = self._root()
+        if own is None or reply.root is None or reply.root == own:
+            return
+        if not theirs.has_intervals() and theirs == self._shared.replica.state.context:
+            self._diverged(member, now)
+
+    def _heard_context(
+        self, sender: Sender, theirs: CausalContext, durable: ContextWire | None
+    ) -> None:
+        roster = self._shared.replica.state.roster
+        vector = theirs.vector if durable is None else {p.origin: p.upto for p in durable}
+        roster.heard(sender.replica, vector)
+        roster.name(theirs.replicas())
+
+    # --- time ----------------------------------------------------------------------------
+
+    def tick(self, now: Now) -> None:
+        """Ask for gaps; exchange with whoever is due."""
+        shared, settings = self._shared, self._shared.settings
+        timeout = now.mono_ms - settings.request_timeout_ms
+        for nonce in [n for n, (_, asked_ms) in self._pulls.items() if asked_ms < timeout]:
+            del self._pulls[nonce]
+            shared.counters["pulls_unanswered"] += 1
+        if self.is_paused or shared.lot is None:
+            return
+        if self._gaps:
+            self._ask_for_gaps(now)
+        for name in list(self._soon):
+            del self._soon[name]
+            member = shared.members.get(name)
+            if member is not None and member.lot == shared.lot:
+                self.pull(member, now)
+        if self._next_sync_ms is None or now.mono_ms >= self._next_sync_ms:
+            jitter = shared.rng.uniform(0.8, 1.2)
+            self._next_sync_ms = now.mono_ms + round(settings.sync_ms * jitter)
+            peers = shared.peers_in_lot()
+            if peers:
+                self.pull(shared.rng.choice(peers), now)
+
+    def next_deadline(self, now_ms: int) -> int | None:
+        """When `tick` has something to do."""
+        if self.is_paused or self._shared.lot is None:
+            return None
+        if self._soon:
+            return now_ms
+        due = [gap.due_ms for gap in self._gaps.values()]
+        if self._next_sync_ms is not None:
+            due.append(self._next_sync_ms)
+        return min(due, default=now_ms)
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing is known to be missing."""
+        context = self._shared.replica.state.context
+        if self._gaps or context.has_intervals():
+            return False
+        return all(
+            m.head <= context.upto(m.replica)
+            or m.replica in self._shared.replica.state.record.fences
+            for m in self._shared.peers_in_lot()
+        )
+
+    def note_divergence(self, member: Member) -> None:
+        """Equal contexts and unequal roots: somebody's state is damaged."""
+        self._shared.counters["divergences"] += 1
+        self._shared.warnings["diverged"] = (
+            f"this node and {member.name} have seen the same events and differ: "
+            "a copy is damaged and is being repaired from the majority"
+        )
+        self._shared.outbox.notice(Level.ERROR, "replicas_differ", member=member.name)

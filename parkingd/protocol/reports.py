@@ -1,0 +1,232 @@
+"""Reports: what the node shows of the lot, of itself and of its cluster. They change nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from parkingd.core.events import (
+    Claim,
+    Correction,
+    Enter,
+    Event,
+    Exit,
+    Fence,
+    Found,
+    Join,
+    Removal,
+    Seal,
+    Setting,
+)
+from parkingd.core.ids import Now, replica_hex
+from parkingd.core.plates import normalise_plate
+from parkingd.core.stays import stay_since_ms
+from parkingd.protocol.codec import unpack_event_untrusted
+from parkingd.protocol.desk import invalid_plate
+from parkingd.protocol.members import MemberState
+from parkingd.protocol.outbox import STORAGE_WARNING
+from parkingd.protocol.outcomes import (
+    Failure,
+    LogPage,
+    LogRow,
+    Lot,
+    MemberList,
+    MemberRow,
+    Vehicle,
+    VehicleList,
+    VehicleRow,
+)
+from parkingd.protocol.shared import Shared
+
+PAGE_ROWS: Final = 2_000
+"""Rows made in one turn of the loop: a few milliseconds."""
+
+ALMOST_FULL_SHARE: Final = 0.9
+"""A lot with this share of its spaces taken is shown as almost full."""
+
+BLOCKED_MARKS: Final = 1_000
+"""So many exit marks that cannot be collected are worth a warning."""
+
+
+class Reports:
+    """Reads of one node."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def lot(self) -> Lot:
+        """Spaces, cars and state. There must be a lot."""
+        shared = self._shared
+        record, stays = shared.replica.state.record, shared.replica.state.stays
+        assert shared.lot is not None
+        spaces, inside = record.spaces, stays.visible_count
+        if inside >= spaces:
+            word = "full"
+        elif inside >= spaces * ALMOST_FULL_SHARE:
+            word = "almost_full"
+        else:
+            word = "open"
+        conflicts = tuple(sorted(stays.conflicts))
+        return Lot(
+            shared.lot.hex(),
+            spaces,
+            inside,
+            spaces - inside,
+            max(0, inside - spaces),
+            word,
+            record.admission,
+            conflicts,
+            self._storage_warnings(),
+        )
+
+    def vehicle_pages(self) -> Iterator[VehicleList]:
+        """Every stay, in pages. A car that is inside throughout is there exactly once."""
+        plates = self._shared.replica.state.stays.entry_plates()
+        warnings = self._storage_warnings()
+        for start in range(0, max(1, len(plates)), PAGE_ROWS):
+            rows: list[VehicleRow] = []
+            for plate in plates[start : start + PAGE_ROWS]:
+                rows.extend(self._rows(plate))
+            yield VehicleList(tuple(rows), warnings)
+
+    def vehicle(self, text: str) -> Vehicle | Failure:
+        """One plate."""
+        plate = normalise_plate(text)
+        if plate is None:
+            return invalid_plate(text)
+        rows = tuple(self._rows(plate))
+        return Vehicle(plate, bool(rows), rows, self._storage_warnings())
+
+    def _rows(self, plate: str) -> list[VehicleRow]:
+        state = self._shared.replica.state
+        name_of = state.record.name_of
+        shown = state.stays.visible(plate)
+        return [
+            (
+                plate,
+                stay_since_ms(stay),
+                stay[4],
+                name_of(stay[1]),
+                stay[1],
+                stay[0],
+                len(shown) > 1,
+            )
+            for stay in shown
+        ]
+
+    def log_pages(self) -> Iterator[LogPage]:
+        """The events still in the log, by time, in pages."""
+        entries = list(self._shared.replica.log.entries())
+        for start in range(0, max(1, len(entries)), PAGE_ROWS):
+            page = entries[start : start + PAGE_ROWS]
+            yield LogPage(tuple(_log_row(unpack_event_untrusted(*entry)) for entry in page))
+
+    def members(self, now: Now) -> MemberList:
+        """Itself first, then by name."""
+        shared, settings = self._shared, self._shared.settings
+        own = MemberRow(
+            settings.name,
+            MemberState.ALIVE.value,
+            shared.replica_id,
+            shared.incarnation,
+            shared.advertised,
+            0.0,
+            None,
+            0,
+            settings.version,
+        )
+        others = (
+            MemberRow(
+                m.name,
+                m.state.value,
+                m.replica,
+                m.incarnation,
+                str(m.address),
+                max(0, now.mono_ms - m.last_heard_ms) / 1000,
+                m.rtt_ms,
+                0,
+                m.version,
+            )
+            for m in shared.members.all()
+        )
+        return MemberList((own, *others))
+
+    def member_counts(self) -> dict[str, int]:
+        """Members by state, itself among the living."""
+        counts = Counter(m.state.value for m in self._shared.members.all())
+        counts[MemberState.ALIVE.value] += 1
+        return {state.value: counts[state.value] for state in MemberState}
+
+    def warnings(self, now: Now) -> tuple[str, ...]:
+        """What an operator should know, one line each."""
+        shared = self._shared
+        state = shared.replica.state
+        lines = [*shared.warnings.values(), *shared.clock_warnings(now), *self._storage_warnings()]
+        if shared.has_lot:
+            lot = self.lot()
+            if lot.overbooked:
+                lines.append(f"overbooked by {lot.overbooked}")
+            if lot.conflicts:
+                lines.append(f"{len(lot.conflicts)} plates are inside more than once: see `lot`")
+            for key, own in (
+                ("spaces", shared.settings.spaces),
+                ("gates", shared.settings.gates),
+                ("admission", shared.settings.admission),
+            ):
+                value = state.record.setting(key)
+                if key in shared.configured and value != own:
+                    lines.append(f"{key} is {value} in the lot and {own} in this configuration")
+        if state.stays.anomalies:
+            lines.append(
+                f"{len(state.stays.anomalies)} entries and exits that did not see each other lie "
+                "within 2 s: their order is a guess"
+            )
+        if state.stays.mark_count >= BLOCKED_MARKS:
+            lines.append(self._blocked())
+        lines.extend(
+            f"{state.record.name_of(fenced)} ({replica_hex(fenced)}) is fenced, not yet let go"
+            for fenced in state.fenced_replicas()
+        )
+        return tuple(lines)
+
+    def _blocked(self) -> str:
+        state = self._shared.replica.state
+        roster = state.roster.members(state.context.vector, state.record.seals)
+        live = {self._shared.replica_id, *(m.replica for m in self._shared.members.alive())}
+        names = sorted({state.record.name_of(r) for r in roster if r not in live})
+        waited = ", ".join(names) or "a member that is behind"
+        return (
+            f"{state.stays.mark_count} exits are kept until {waited} has seen them; "
+            "`members forget` lets a lost one go"
+        )
+
+    def _storage_warnings(self) -> tuple[str, ...]:
+        return (STORAGE_WARNING,) if self._shared.replica.failing else ()
+
+
+def _log_row(event: Event) -> LogRow:
+    kind = type(event.body).__name__.lower()
+    plate: str | None = None
+    gate: int | None = None
+    detail: str | None = None
+    match event.body:
+        case Enter(plate=plate, gate=gate) | Exit(plate=plate, gate=gate):
+            pass
+        case Removal(plate=plate):
+            pass
+        case Correction(plate=plate, gate=gate, old_plate=old):
+            detail = f"was {old}"
+        case Join(name=name):
+            detail = name
+        case Found(spaces=spaces, gates=gates):
+            detail = f"{spaces} spaces, {gates} gates"
+        case Setting(key=key, value=value):
+            detail = f"{key} = {value}"
+        case Claim(gate=gate, owner=owner):
+            detail = owner
+        case Fence(replica=replica) | Seal(replica=replica):
+            detail = replica_hex(replica)
+        case _:
+            pass
+    return (event.origin, event.seq, event.time >> 16, kind, plate, gate, detail)

@@ -1,0 +1,91 @@
+"""What the parts of one node share: identity, replica, members, dice, counters and outbox."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from parkingd.core.causal import CausalContext
+from parkingd.core.hybrid import believed_wall_ms, deviating
+from parkingd.core.ids import Now, ReplicaId
+from parkingd.protocol.members import Member, Members
+from parkingd.protocol.messages import ContextPart, ContextWire
+from parkingd.protocol.outbox import Outbox, Replies
+from parkingd.protocol.replica import Replica
+from parkingd.protocol.settings import NodeSettings
+
+
+class Shared:
+    """One per node."""
+
+    def __init__(
+        self, settings: NodeSettings, replica: Replica, incarnation: int, rng: Random
+    ) -> None:
+        self.settings = settings
+        self.replica = replica
+        self.incarnation = incarnation
+        self.rng = rng
+        self.members = Members(settings)
+        self.outbox = Outbox()
+        self.replies = Replies(replica, self.outbox)
+        self.counters: Counter[str] = Counter()
+        self.warnings: dict[str, str] = {}
+        """What an operator should know, by topic; the latest text of each."""
+        self.clock_is_own = True
+        self.advertised: str | None = None
+        self.configured: frozenset[str] = frozenset()
+        self._nonce = 0
+
+    @property
+    def replica_id(self) -> ReplicaId:
+        """Who mints here."""
+        return self.replica.id
+
+    @property
+    def lot(self) -> bytes | None:
+        """The lot this node belongs to; None until it has founded or met one."""
+        return self.replica.lot
+
+    @property
+    def has_lot(self) -> bool:
+        """The lot is not only named: its founding has arrived."""
+        return self.lot is not None and self.replica.state.record.founding() is not None
+
+    def next_nonce(self) -> int:
+        """Tells answers apart; only this node reads it."""
+        self._nonce += 1
+        return self._nonce
+
+    def physical_ms(self, now: Now) -> int:
+        """Wall milliseconds for a new hybrid time: the own clock unless it deviates."""
+        offsets = [m.clock_offset_ms for m in self.members.alive()]
+        believed, self.clock_is_own = believed_wall_ms(
+            now.wall_ms, now.mono_ms, offsets, self.settings.clock_spread_ms_max
+        )
+        return max(0, believed)
+
+    def clock_warnings(self, now: Now) -> list[str]:
+        """One line per node whose wall clock is too far off the others'."""
+        offsets = {m.name: m.clock_offset_ms for m in self.members.alive()}
+        offsets[self.settings.name] = now.wall_ms - now.mono_ms
+        found = deviating(offsets, self.settings.clock_spread_ms_max)
+        return [f"clock {name} {round(ms / 1000):+d} s" for name, ms in sorted(found.items())]
+
+    def peers_in_lot(self) -> list[Member]:
+        """Live members of the own lot, by name: those with whom state is exchanged."""
+        lot = self.lot
+        return [m for m in self.members.alive() if lot is not None and m.lot == lot]
+
+    def context_wire(self) -> ContextWire:
+        """What this node shows to hold."""
+        return to_wire(self.replica.shown_context())
+
+
+def to_wire(context: CausalContext) -> ContextWire:
+    """A context as messages carry it."""
+    return tuple(ContextPart(*part) for part in context.parts())
+
+
+def from_wire(wire: ContextWire) -> CausalContext:
+    """A context from a decoded, hence valid, message."""
+    return CausalContext.from_parts((p.origin, p.upto, p.intervals) for p in wire)

@@ -1,0 +1,398 @@
+"""Snapshots: the whole state with a frozen context, for a peer behind the log's floor.
+
+How it works (DESIGN section 5.4; the rules are model-checked). The sender freezes when nothing of
+its own waits for the disk and it holds the receiver's join: records are immutable tuples, so a
+consistent cut is a list. It sends a header (frozen context with intervals, early removals,
+highest hybrid time, the small state), chunks against acknowledgements, and a trailer.
+
+A member stages everything and then joins it in one transaction, in slices, between which it
+applies nothing else. Only an empty joiner streams: chunks are applied as they come, events wait,
+nothing commits before the trailer, and an abort wipes it. Chunks applied as they come into a
+replica that is not empty make ghosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from parkingd.core.ids import Dot, Now, ReplicaId
+from parkingd.core.records import Record, RequestEffect
+from parkingd.errors import WireError
+from parkingd.protocol.codec import (
+    pack_records,
+    pack_requests,
+    pack_small,
+    unpack_records_untrusted,
+    unpack_requests_untrusted,
+    unpack_small_untrusted,
+)
+from parkingd.protocol.effects import Level
+from parkingd.protocol.limits import CHUNK_CREDIT, CHUNK_RECORDS_MAX
+from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.messages import (
+    Delta,
+    Route,
+    Sender,
+    SnapshotAbort,
+    SnapshotAck,
+    SnapshotChunk,
+    SnapshotHeader,
+    SnapshotRequest,
+    SnapshotTrailer,
+)
+from parkingd.protocol.shared import Shared, from_wire, to_wire
+
+SERVED_MAX: Final = 4
+"""Snapshots sent at the same time; a further peer is told to come again."""
+
+
+@dataclass(slots=True)
+class Serving:
+    """A snapshot on its way out."""
+
+    route: Route
+    replica: ReplicaId
+    nonce: int
+    deadline_ms: int
+    payloads: Iterator[bytes] | None = None
+    """None: waiting for the own disk before the freeze."""
+    records: int = 0
+    root: bytes = b""
+    sent: int = 0
+    is_done: bool = False
+
+
+@dataclass(slots=True)
+class Receiving:
+    """A snapshot on its way in."""
+
+    member: str
+    nonce: int
+    deadline_ms: int
+    repair: bool
+    streams: bool = False
+    header: SnapshotHeader | None = None
+    chunks: list[bytes] = field(default_factory=list)
+    taken: int = 0
+    records: int = 0
+    trailer: SnapshotTrailer | None = None
+    slices: Iterator[None] | None = None
+    """The join in progress; each step is one slice."""
+
+
+class Snapshots:
+    """Both ends of the transfer."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        pause: Callable[[bool], None],
+        joined: Callable[[Member | None, Now], None],
+    ) -> None:
+        """``pause``: hold (or go on with) everything else that changes the state."""
+        self._shared = shared
+        self._pause = pause
+        self._joined = joined
+        self._serving: dict[bytes, Serving] = {}
+        self._receiving: Receiving | None = None
+
+    @property
+    def is_joining(self) -> bool:
+        """The state is in between: nothing may be minted or applied."""
+        receiving = self._receiving
+        return receiving is not None and (receiving.streams or receiving.slices is not None)
+
+    @property
+    def is_receiving(self) -> bool:
+        """A snapshot was asked for."""
+        return self._receiving is not None
+
+    # --- sending -------------------------------------------------------------------------
+
+    def receive_request(self, sender: Sender, request: SnapshotRequest, now: Now) -> None:
+        """A peer asks for everything."""
+        shared = self._shared
+        if not isinstance(sender.link, Route) or request.lot != shared.lot:
+            return
+        refusal = ""
+        if self.is_joining:
+            refusal = "joining a snapshot itself"
+        elif len(self._serving) >= SERVED_MAX and sender.link.id not in self._serving:
+            refusal = "busy"
+        elif shared.replica.state.context.upto(sender.replica) < request.join_seq:
+            refusal = "the join of the receiver is not here yet"
+        elif sender.replica in shared.replica.state.record.fences:
+            refusal = "fenced"
+        if refusal:
+            shared.outbox.send(sender.link, SnapshotAbort(request.nonce, refusal))
+            return
+        deadline_ms = now.mono_ms + shared.settings.snapshot_timeout_ms
+        self._serving[sender.link.id] = Serving(
+            sender.link, sender.replica, request.nonce, deadline_ms
+        )
+        self.serve_waiting()
+
+    def serve_waiting(self) -> None:
+        """Freeze for those who wait, as soon as nothing of our own waits for the disk."""
+        replica = self._shared.replica
+        if not self._serving or replica.durable_seq != replica.own_seq or self.is_joining:
+            return
+        for serving in self._serving.values():
+            if serving.payloads is None:
+                self._freeze(serving)
+
+    def _freeze(self, serving: Serving) -> None:
+        shared = self._shared
+        state = shared.replica.state
+        assert shared.lot is not None
+        records = state.stays.records()
+        requests = list(state.stays.requests.items())
+        serving.records, serving.root = len(records), state.root()
+        serving.payloads = _payloads(records, requests)
+        header = SnapshotHeader(
+            serving.nonce,
+            shared.lot,
+            to_wire(state.context.copy()),
+            tuple(state.stays.early),
+            state.clock.last,
+            pack_small(state.record.events.values()),
+            len(records),
+        )
+        shared.counters["snapshots_sent"] += 1
+        shared.outbox.send(serving.route, header)
+        for _ in range(CHUNK_CREDIT):
+            self._send_chunk(serving)
+
+    def _send_chunk(self, serving: Serving) -> None:
+        if serving.is_done or serving.payloads is None:
+            return
+        payload = next(serving.payloads, None)
+        if payload is not None:
+            chunk = SnapshotChunk(serving.nonce, serving.sent, payload)
+            self._shared.outbox.send(serving.route, chunk)
+            serving.sent += 1
+            return
+        serving.is_done = True
+        trailer = SnapshotTrailer(serving.nonce, serving.sent, serving.records, serving.root)
+        self._shared.outbox.send(serving.route, trailer)
+
+    def receive_ack(self, sender: Sender, ack: SnapshotAck, now: Now) -> None:
+        """The peer has taken a chunk: send the next."""
+        link = sender.link
+        serving = self._serving.get(link.id) if isinstance(link, Route) else None
+        if serving is None or serving.nonce != ack.nonce:
+            return
+        serving.deadline_ms = now.mono_ms + self._shared.settings.snapshot_timeout_ms
+        self._send_chunk(serving)
+        if serving.is_done and ack.index + 1 >= serving.sent:
+            del self._serving[serving.route.id]
+
+    # --- receiving -----------------------------------------------------------------------
+
+    def request(self, member: Member, now: Now, *, repair: bool = False) -> None:
+        """Ask this member for everything; one at a time."""
+        shared = self._shared
+        replica = shared.replica
+        if self._receiving is not None or shared.lot is None:
+            return
+        if replica.own_seq and replica.durable_seq == 0:
+            return  # The join has to be on disk before anybody may see it.
+        nonce = shared.next_nonce()
+        deadline_ms = now.mono_ms + shared.settings.snapshot_timeout_ms
+        self._receiving = Receiving(member.name, nonce, deadline_ms, repair)
+        first = replica.log.floor(replica.id) + 1
+        for run in replica.own_runs(first, replica.durable_seq)[:1]:
+            shared.outbox.send(member.address, Delta((run,)))
+        join_seq = min(1, replica.durable_seq)
+        shared.outbox.send(member.address, SnapshotRequest(nonce, shared.lot, join_seq))
+        shared.outbox.notice(Level.INFO, "snapshot_asked", member=member.name, repair=repair)
+
+    def receive_header(self, sender: Sender, header: SnapshotHeader, now: Now) -> None:
+        """The snapshot begins."""
+        receiving = self._current(sender, header.nonce, now)
+        if receiving is None or receiving.header is not None:
+            return
+        if header.lot != self._shared.lot:
+            self._give_up("another lot", now)
+            return
+        receiving.header = header
+        if self._shared.replica.is_empty and not receiving.repair:
+            receiving.streams = True
+            self._pause(True)
+            self._shared.replica.hold_commits()
+
+    def receive_chunk(self, sender: Sender, chunk: SnapshotChunk, now: Now) -> None:
+        """Records: applied by an empty joiner, staged by everybody else."""
+        receiving = self._current(sender, chunk.nonce, now)
+        if receiving is None or receiving.header is None or receiving.slices is not None:
+            return
+        if chunk.index != receiving.taken:
+            self._give_up("a chunk is missing", now)
+            return
+        receiving.taken += 1
+        if receiving.streams:
+            try:
+                self._join_chunk(receiving, chunk.records, None)
+            except WireError as error:
+                self._give_up(str(error), now)
+                return
+        else:
+            receiving.chunks.append(chunk.records)
+        assert sender.link is not None
+        member = self._shared.members.get(receiving.member)
+        if member is not None:
+            self._shared.outbox.send(member.address, SnapshotAck(chunk.nonce, chunk.index))
+
+    def receive_trailer(self, sender: Sender, trailer: SnapshotTrailer, now: Now) -> None:
+        """Everything has been sent: join it."""
+        receiving = self._current(sender, trailer.nonce, now)
+        if receiving is None or receiving.header is None or receiving.slices is not None:
+            return
+        if trailer.chunks != receiving.taken:
+            self._give_up("a chunk is missing", now)
+            return
+        receiving.trailer = trailer
+        if not receiving.streams:
+            self._pause(True)
+            self._shared.replica.hold_commits()
+        receiving.slices = self._join_slices(receiving)
+
+    def receive_abort(self, sender: Sender, abort: SnapshotAbort, now: Now) -> None:
+        """The sender gives up."""
+        if self._current(sender, abort.nonce, now) is not None:
+            self._give_up(abort.reason, now)
+
+    def _current(self, sender: Sender, nonce: int, now: Now) -> Receiving | None:
+        receiving = self._receiving
+        if receiving is None or receiving.nonce != nonce or receiving.member != sender.name:
+            return None
+        receiving.deadline_ms = now.mono_ms + self._shared.settings.snapshot_timeout_ms
+        return receiving
+
+    def _join_chunk(self, receiving: Receiving, payload: bytes, sent: set[Dot] | None) -> None:
+        """Chunks carry records until all have come, then remembered requests."""
+        header = receiving.header
+        assert header is not None
+        state = self._shared.replica.state
+        if receiving.records < header.records:
+            records = unpack_records_untrusted(payload)
+            receiving.records += len(records)
+            if sent is not None:
+                sent.update((record[1], record[0]) for record in records)
+            state.join_records(records, repair=receiving.repair)
+            return
+        for request, effect in unpack_requests_untrusted(payload):
+            state.stays.remember(request, effect)
+
+    def _join_slices(self, receiving: Receiving) -> Iterator[None]:
+        """The causal join, one slice a step.
+
+        Raises WireError when the snapshot is not what it says: before anything was changed, or,
+        streamed, with everything to be wiped.
+        """
+        header, trailer = receiving.header, receiving.trailer
+        assert header is not None
+        assert trailer is not None
+        state = self._shared.replica.state
+        context = from_wire(header.context)
+        small = list(unpack_small_untrusted(header.small))
+        if not receiving.streams:
+            yield from self._checked(receiving, header.records)
+            own = state.stays.records()
+            sent: set[Dot] = set()
+            for payload in receiving.chunks:
+                self._join_chunk(receiving, payload, sent)
+                yield
+            early = dict.fromkeys(header.early)
+            for start in range(0, len(own), CHUNK_RECORDS_MAX):
+                state.drop_closed(own[start : start + CHUNK_RECORDS_MAX], context, early, sent)
+                yield
+        elif receiving.records != trailer.records:
+            raise WireError("malformed", "a snapshot with another count than it says")
+        state.join_context(context, header.early, header.hybrid_high, small)
+        if receiving.streams and state.root() != trailer.root:
+            raise WireError("malformed", "a snapshot with another root than it says")
+        self._shared.replica.raise_floors(context)
+
+    @staticmethod
+    def _checked(receiving: Receiving, announced: int) -> Iterator[None]:
+        """Decode every staged chunk once, so that the join itself cannot fail half-way."""
+        counted = 0
+        for payload in receiving.chunks:
+            if counted < announced:
+                counted += len(unpack_records_untrusted(payload))
+            else:
+                unpack_requests_untrusted(payload)
+            yield
+        if counted != announced:
+            raise WireError("malformed", "a snapshot with another count than it says")
+
+    def _finish(self, receiving: Receiving, now: Now) -> None:
+        shared = self._shared
+        self._receiving = None
+        shared.replica.release_commits()
+        self._pause(False)
+        shared.counters["snapshots_joined"] += 1
+        shared.warnings.pop("diverged", None)
+        shared.outbox.notice(
+            Level.INFO, "snapshot_joined", member=receiving.member, records=receiving.records
+        )
+        self._joined(shared.members.get(receiving.member), now)
+
+    def _give_up(self, reason: str, now: Now) -> None:
+        receiving, self._receiving = self._receiving, None
+        assert receiving is not None
+        shared = self._shared
+        shared.counters["snapshots_dropped"] += 1
+        shared.outbox.notice(Level.INFO, "snapshot_dropped", member=receiving.member, reason=reason)
+        if receiving.streams:
+            shared.replica.wipe()
+        if receiving.streams or receiving.slices is not None:
+            shared.replica.release_commits()
+            self._pause(False)
+        self._joined(None, now)
+
+    # --- time ----------------------------------------------------------------------------
+
+    def tick(self, now: Now) -> None:
+        """One slice of a join; and drop what nobody goes on with."""
+        for serving in list(self._serving.values()):
+            if now.mono_ms >= serving.deadline_ms:
+                del self._serving[serving.route.id]
+        self.serve_waiting()
+        receiving = self._receiving
+        if receiving is None:
+            return
+        if receiving.slices is not None:
+            try:
+                next(receiving.slices)
+            except StopIteration:
+                self._finish(receiving, now)
+            except WireError as error:
+                self._shared.counters[f"refused_{error.reason}"] += 1
+                self._give_up(str(error), now)
+            return
+        member = self._shared.members.get(receiving.member)
+        gone = member is None or member.state in (MemberState.DEAD, MemberState.LEFT)
+        if gone or now.mono_ms >= receiving.deadline_ms:
+            self._give_up("the sender fell silent", now)
+
+    def next_deadline(self, now_ms: int) -> int | None:
+        """When `tick` has something to do."""
+        due = [serving.deadline_ms for serving in self._serving.values()]
+        if self._receiving is not None:
+            slicing = self._receiving.slices is not None
+            due.append(now_ms if slicing else self._receiving.deadline_ms)
+        return min(due, default=None)
+
+
+def _payloads(
+    records: list[Record], requests: list[tuple[bytes, RequestEffect]]
+) -> Iterator[bytes]:
+    for start in range(0, len(records), CHUNK_RECORDS_MAX):
+        yield pack_records(records[start : start + CHUNK_RECORDS_MAX])
+    for start in range(0, len(requests), CHUNK_RECORDS_MAX):
+        yield pack_requests(requests[start : start + CHUNK_RECORDS_MAX])

@@ -1,0 +1,434 @@
+"""Messages as arrays: one kind number, one packing and one checking function for each class.
+
+A kind number is never used again for anything else. New fields are appended: a reader takes an
+array that is longer than it knows and refuses a shorter one. Contexts are arrays of
+[origin, upto, first, last, first, last, ...], ascending by origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar, cast
+
+from parkingd.core.ids import SEQ_MAX
+from parkingd.protocol import checks
+from parkingd.protocol.limits import (
+    CHUNK_BYTES_MAX,
+    INTERVALS_MAX,
+    NAME_LENGTH_MAX,
+    REPLICAS_MAX,
+    SUSPICIONS_MAX,
+)
+from parkingd.protocol.messages import (
+    ContextPart,
+    ContextWire,
+    Delta,
+    FenceReport,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Message,
+    Pull,
+    PullReply,
+    Refused,
+    RootAnswer,
+    RootQuery,
+    Run,
+    SnapshotAbort,
+    SnapshotAck,
+    SnapshotChunk,
+    SnapshotHeader,
+    SnapshotRequest,
+    SnapshotTrailer,
+    Suspicion,
+    Want,
+)
+from parkingd.protocol.wire_events import Fields, flat_dots, flat_spans
+
+LOT_BYTES: Final = 16
+ROOT_BYTES_MAX: Final = 32
+ARRAY_LENGTH_MAX: Final = 4_096
+"""Of any array in a frame: as many replicas as a vector may name. What nests below that costs at
+most 32 MB for a moment, whatever lengths the bytes claim."""
+EVENT_BYTES_MAX: Final = 24 * 1024
+"""The largest event is a seal with 1,024 intervals."""
+CHUNKS_MAX: Final = 2**20
+RECORDS_MAX: Final = 2**40
+EARLY_MAX: Final = ARRAY_LENGTH_MAX // 2
+SPANS_MAX: Final = ARRAY_LENGTH_MAX // 3
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+def _hello_fields(message: Hello) -> Fields:
+    return (
+        message.answer,
+        message.lot,
+        message.port,
+        message.pub_port,
+        message.wall_ms,
+        _context_fields(message.context),
+        message.ephemeral,
+        message.version,
+    )
+
+
+def _hello(fields: Fields) -> Hello:
+    return Hello(
+        checks.boolean(fields[0], "answer"),
+        checks.optional_binary(fields[1], LOT_BYTES, "lot"),
+        _port(fields[2]),
+        _port(fields[3]),
+        checks.integer(fields[4], 0, checks.WALL_MS_MAX, "wall"),
+        context_of(fields[5]),
+        checks.boolean(fields[6], "ephemeral"),
+        checks.text(fields[7], "version"),
+    )
+
+
+def _refused_fields(message: Refused) -> Fields:
+    return (message.reason, message.detail)
+
+
+def _refused(fields: Fields) -> Refused:
+    return Refused(
+        checks.text(fields[0], "reason", NAME_LENGTH_MAX), checks.text(fields[1], "detail")
+    )
+
+
+def _heartbeat_fields(message: Heartbeat) -> Fields:
+    suspicions = message.suspicions
+    return (
+        message.beat,
+        message.head,
+        message.wall_ms,
+        message.refutation,
+        message.leaving,
+        tuple((each.name, each.incarnation, each.refutation) for each in suspicions)
+        if suspicions
+        else (),
+    )
+
+
+def _heartbeat(fields: Fields) -> Heartbeat:
+    integer = checks.integer
+    return Heartbeat(
+        integer(fields[0], 0, SEQ_MAX, "beat"),
+        integer(fields[1], 0, SEQ_MAX, "head"),
+        integer(fields[2], 0, checks.WALL_MS_MAX, "wall"),
+        integer(fields[3], 0, SEQ_MAX, "refutation"),
+        checks.boolean(fields[4], "leaving"),
+        tuple(map(_suspicion, checks.array(fields[5], SUSPICIONS_MAX, "suspicions"))),
+    )
+
+
+def _suspicion(value: object) -> Suspicion:
+    fields = checks.fields(value, 3, "suspicion")
+    return Suspicion(
+        checks.name(fields[0]),
+        checks.integer(fields[1], 0, checks.INCARNATION_MAX, "incarnation"),
+        checks.integer(fields[2], 0, SEQ_MAX, "refutation"),
+    )
+
+
+def _goodbye_fields(message: Goodbye) -> Fields:
+    return (message.final_seq,)
+
+
+def _goodbye(fields: Fields) -> Goodbye:
+    return Goodbye(checks.integer(fields[0], 0, SEQ_MAX, "final seq"))
+
+
+def _delta_fields(message: Delta) -> Fields:
+    return (_runs_fields(message.runs),)
+
+
+def _delta(fields: Fields) -> Delta:
+    return Delta(_runs(fields[0]))
+
+
+def _pull_fields(message: Pull) -> Fields:
+    return (
+        message.nonce,
+        message.lot,
+        _context_fields(message.context),
+        None if message.durable is None else _context_fields(message.durable),
+        message.root,
+    )
+
+
+def _pull(fields: Fields) -> Pull:
+    return Pull(
+        _nonce(fields[0]),
+        _lot(fields[1]),
+        context_of(fields[2]),
+        None if fields[3] is None else context_of(fields[3]),
+        None if fields[4] is None else _root(fields[4]),
+    )
+
+
+def _pull_reply_fields(message: PullReply) -> Fields:
+    return (
+        message.nonce,
+        message.lot,
+        _runs_fields(message.runs),
+        message.more,
+        message.behind,
+        _context_fields(message.context),
+        None if message.durable is None else _context_fields(message.durable),
+        message.root,
+    )
+
+
+def _pull_reply(fields: Fields) -> PullReply:
+    return PullReply(
+        _nonce(fields[0]),
+        _lot(fields[1]),
+        _runs(fields[2]),
+        checks.boolean(fields[3], "more"),
+        checks.boolean(fields[4], "behind"),
+        context_of(fields[5]),
+        None if fields[6] is None else context_of(fields[6]),
+        None if fields[7] is None else _root(fields[7]),
+    )
+
+
+def _want_fields(message: Want) -> Fields:
+    return (tuple(number for span in message.spans for number in span),)
+
+
+def _want(fields: Fields) -> Want:
+    flat = checks.array(fields[0], 3 * SPANS_MAX, "spans")
+    if len(flat) % 3:
+        raise checks.malformed("spans")
+    spans = []
+    for place in range(0, len(flat), 3):
+        first = checks.integer(flat[place + 1], 1, SEQ_MAX, "spans")
+        last = checks.integer(flat[place + 2], first, SEQ_MAX, "spans")
+        spans.append((checks.replica_id(flat[place]), first, last))
+    return Want(tuple(spans))
+
+
+def _snapshot_request_fields(message: SnapshotRequest) -> Fields:
+    return (message.nonce, message.lot, message.join_seq)
+
+
+def _snapshot_request(fields: Fields) -> SnapshotRequest:
+    return SnapshotRequest(
+        _nonce(fields[0]), _lot(fields[1]), checks.integer(fields[2], 0, SEQ_MAX, "join seq")
+    )
+
+
+def _snapshot_header_fields(message: SnapshotHeader) -> Fields:
+    return (
+        message.nonce,
+        message.lot,
+        _context_fields(message.context),
+        flat_dots(message.early),
+        message.hybrid_high,
+        message.small,
+        message.records,
+    )
+
+
+def _snapshot_header(fields: Fields) -> SnapshotHeader:
+    return SnapshotHeader(
+        _nonce(fields[0]),
+        _lot(fields[1]),
+        context_of(fields[2]),
+        checks.dots(fields[3], EARLY_MAX),
+        checks.integer(fields[4], 0, checks.TIME_MAX, "time"),
+        _events(fields[5]),
+        checks.integer(fields[6], 0, RECORDS_MAX, "records"),
+    )
+
+
+def _snapshot_chunk_fields(message: SnapshotChunk) -> Fields:
+    return (message.nonce, message.index, (message.records,))
+
+
+def _snapshot_chunk(fields: Fields) -> SnapshotChunk:
+    (records, *_) = checks.fields(fields[2], 1, "records")
+    if type(records) is not bytes or len(records) > CHUNK_BYTES_MAX:
+        raise checks.malformed("records")
+    return SnapshotChunk(_nonce(fields[0]), _chunk_count(fields[1]), records)
+
+
+def _snapshot_ack_fields(message: SnapshotAck) -> Fields:
+    return (message.nonce, message.index)
+
+
+def _snapshot_ack(fields: Fields) -> SnapshotAck:
+    return SnapshotAck(_nonce(fields[0]), _chunk_count(fields[1]))
+
+
+def _snapshot_trailer_fields(message: SnapshotTrailer) -> Fields:
+    return (message.nonce, message.chunks, message.records, message.root)
+
+
+def _snapshot_trailer(fields: Fields) -> SnapshotTrailer:
+    return SnapshotTrailer(
+        _nonce(fields[0]),
+        _chunk_count(fields[1]),
+        checks.integer(fields[2], 0, RECORDS_MAX, "records"),
+        _root(fields[3]),
+    )
+
+
+def _snapshot_abort_fields(message: SnapshotAbort) -> Fields:
+    return (message.nonce, message.reason)
+
+
+def _snapshot_abort(fields: Fields) -> SnapshotAbort:
+    return SnapshotAbort(_nonce(fields[0]), checks.text(fields[1], "reason"))
+
+
+def _root_query_fields(message: RootQuery) -> Fields:
+    return (message.nonce,)
+
+
+def _root_query(fields: Fields) -> RootQuery:
+    return RootQuery(_nonce(fields[0]))
+
+
+def _root_answer_fields(message: RootAnswer) -> Fields:
+    return (message.nonce, message.root, _context_fields(message.context))
+
+
+def _root_answer(fields: Fields) -> RootAnswer:
+    return RootAnswer(_nonce(fields[0]), _root(fields[1]), context_of(fields[2]))
+
+
+def _fence_report_fields(message: FenceReport) -> Fields:
+    return (_part_fields(message.held),)
+
+
+def _fence_report(fields: Fields) -> FenceReport:
+    return FenceReport(_part(fields[0]))
+
+
+# --- what several messages carry ---------------------------------------------------------------
+
+
+def _nonce(value: object) -> int:
+    return checks.integer(value, 0, checks.NONCE_MAX, "nonce")
+
+
+def _chunk_count(value: object) -> int:
+    return checks.integer(value, 0, CHUNKS_MAX, "chunk")
+
+
+def _port(value: object) -> int:
+    return checks.integer(value, 0, 65_535, "port")
+
+
+def _lot(value: object) -> bytes:
+    return checks.binary(value, LOT_BYTES, "lot")
+
+
+def _root(value: object) -> bytes:
+    if type(value) is bytes and 1 <= len(value) <= ROOT_BYTES_MAX:
+        return value
+    raise checks.malformed("root")
+
+
+def _context_fields(context: ContextWire) -> Fields:
+    return tuple(map(_part_fields, context))
+
+
+def context_of(value: object) -> ContextWire:
+    """A context from its array. Raises WireError."""
+    parts = tuple(map(_part, checks.array(value, REPLICAS_MAX, "context")))
+    before = 0
+    for part in parts:
+        if part.origin <= before:
+            raise checks.malformed("context")
+        before = part.origin
+    return parts
+
+
+def _part_fields(part: ContextPart) -> Fields:
+    return (part.origin, part.upto, *flat_spans(part.intervals))
+
+
+def _part(value: object) -> ContextPart:
+    fields = checks.fields(value, 2, "context")
+    upto = checks.integer(fields[1], 0, SEQ_MAX, "context")
+    return ContextPart(
+        checks.replica_id(fields[0]),
+        upto,
+        checks.intervals(fields[2:], upto, INTERVALS_MAX) if len(fields) > 2 else (),
+    )
+
+
+def _runs_fields(runs: tuple[Run, ...]) -> Fields:
+    return tuple((run.origin, run.first, run.events) for run in runs)
+
+
+def _runs(value: object) -> tuple[Run, ...]:
+    return tuple(map(_run, checks.array(value, REPLICAS_MAX, "runs")))
+
+
+def _run(value: object) -> Run:
+    fields = checks.fields(value, 3, "run")
+    events = _events(fields[2])
+    if not events:
+        raise checks.malformed("run")
+    return Run(
+        checks.replica_id(fields[0]),
+        checks.integer(fields[1], 1, SEQ_MAX - len(events) + 1, "seq"),
+        events,
+    )
+
+
+def _events(value: object) -> tuple[bytes, ...]:
+    events = checks.array(value, ARRAY_LENGTH_MAX, "events")
+    for event in events:
+        if type(event) is not bytes or not 1 <= len(event) <= EVENT_BYTES_MAX:
+            raise checks.malformed("event")
+    return cast("tuple[bytes, ...]", events)
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+KIND_OF: Final[dict[type, int]] = {}
+FIELDS_OF: Final[dict[int, Callable[[Message], Fields]]] = {}
+MESSAGE_OF: Final[dict[int, tuple[int, Callable[[Fields], Message]]]] = {}
+"""kind -> (fewest fields, checking function)."""
+
+
+def _register(
+    kind: int,
+    message: type[MessageT],
+    count_min: int,
+    pack: Callable[[MessageT], Fields],
+    unpack: Callable[[Fields], MessageT],
+) -> None:
+    """One row; ``pack`` is found by kind, and so is only called with a message of its class."""
+    KIND_OF[message] = kind
+    FIELDS_OF[kind] = cast("Callable[[Message], Fields]", pack)
+    MESSAGE_OF[kind] = (count_min, unpack)
+
+
+KIND_DELTA: Final = 5
+KIND_PULL_REPLY: Final = 7
+KIND_SNAPSHOT_HEADER: Final = 10
+KIND_SNAPSHOT_CHUNK: Final = 11
+
+_register(1, Hello, 8, _hello_fields, _hello)
+_register(2, Refused, 2, _refused_fields, _refused)
+_register(3, Heartbeat, 6, _heartbeat_fields, _heartbeat)
+_register(4, Goodbye, 1, _goodbye_fields, _goodbye)
+_register(KIND_DELTA, Delta, 1, _delta_fields, _delta)
+_register(6, Pull, 5, _pull_fields, _pull)
+_register(KIND_PULL_REPLY, PullReply, 8, _pull_reply_fields, _pull_reply)
+_register(8, Want, 1, _want_fields, _want)
+_register(9, SnapshotRequest, 3, _snapshot_request_fields, _snapshot_request)
+_register(KIND_SNAPSHOT_HEADER, SnapshotHeader, 7, _snapshot_header_fields, _snapshot_header)
+_register(KIND_SNAPSHOT_CHUNK, SnapshotChunk, 3, _snapshot_chunk_fields, _snapshot_chunk)
+_register(12, SnapshotAck, 2, _snapshot_ack_fields, _snapshot_ack)
+_register(13, SnapshotTrailer, 4, _snapshot_trailer_fields, _snapshot_trailer)
+_register(14, SnapshotAbort, 2, _snapshot_abort_fields, _snapshot_abort)
+_register(15, RootQuery, 1, _root_query_fields, _root_query)
+_register(16, RootAnswer, 3, _root_answer_fields, _root_answer)
+_register(17, FenceReport, 1, _fence_report_fields, _fence_report)

@@ -1,0 +1,161 @@
+"""The JSON kinds of the command contract, field by field."""
+
+from __future__ import annotations
+
+import pytest
+
+from parkingd.adapters.document_values import envelope, rfc3339
+from parkingd.adapters.documents import to_document, to_wire
+from parkingd.protocol.commands import (
+    Command,
+    Correct,
+    ImportRows,
+    Leave,
+    ReadCandidates,
+    ReadDigest,
+    ReadLot,
+    ReadMembers,
+    ReadStatus,
+    ReadVehicles,
+    RecordExit,
+    Track,
+    WaitFor,
+    Where,
+)
+from parkingd.protocol.outcomes import Failure, LogPage, VehicleList
+from tests.adapters.control_fake import NOON, NOON_MS, FakeNode
+
+FIELDS: list[tuple[Command, str, set[str]]] = [
+    (
+        ReadLot(),
+        "Lot",
+        {"lot", "spaces", "inside", "free", "overbooked", "state", "admission", "conflicts"},
+    ),
+    (ReadVehicles(), "VehicleList", {"items"}),
+    (Where("A"), "Vehicle", {"inside", "items"}),
+    (ReadMembers(), "MemberList", {"items"}),
+    (
+        ReadStatus(),
+        "Status",
+        {
+            "replica",
+            "incarnation",
+            "cluster",
+            "uptime_s",
+            "synced",
+            "root",
+            "lot",
+            "members",
+            "gates",
+            "warnings",
+        },
+    ),
+    (ReadDigest(), "Digest", {"items", "unreachable"}),
+    (Track("A", 1, None), "Entry", {"plate", "gate", "dot", "time", "warnings"}),
+    (
+        RecordExit("A", 1, None),
+        "Exit",
+        {"plate", "gate", "matched", "stay_s", "dot", "warnings"},
+    ),
+    (ReadCandidates(), "CandidateList", {"items"}),
+    (Correct("A", "B", None), "Change", {"closed", "created", "warnings"}),
+    (ImportRows(()), "ImportResult", {"accepted", "skipped", "failed", "failed_count"}),
+    (WaitFor(()), "Wait", {"met", "conditions"}),
+    (Leave(), "Left", {"final_seq", "safe_with"}),
+]
+
+
+@pytest.mark.parametrize(("command", "kind", "fields"), FIELDS)
+def test_a_kind_has_the_fields_of_the_contract(
+    command: Command, kind: str, fields: set[str]
+) -> None:
+    (outcome,) = FakeNode()(command)
+    given, body = to_document(outcome)
+    assert given == kind
+    assert fields <= set(body)
+
+
+def test_a_failure_is_an_error_with_code_reason_and_hint() -> None:
+    assert to_document(Failure("full", "no room", "wait")) == (
+        "Error",
+        {"code": "full", "reason": "no room", "hint": "wait"},
+    )
+
+
+def test_items_have_the_fields_of_the_contract() -> None:
+    node = FakeNode()
+
+    def first(command: Command) -> dict[str, object]:
+        (outcome,) = node(command)
+        items = to_document(outcome)[1]["items"]
+        return dict(items[0])
+
+    assert set(first(ReadVehicles())) == {
+        "plate",
+        "since",
+        "gate",
+        "entered_at_node",
+        "dot",
+        "conflict",
+    }
+    assert set(first(ReadMembers())) == {
+        "name",
+        "state",
+        "replica",
+        "incarnation",
+        "address",
+        "last_heard_s",
+        "rtt_ms",
+        "gates",
+        "version",
+    }
+    assert first(ReadMembers())["replica"] == "00000000000000ab"
+    assert set(first(ReadCandidates())) == {"source", "address", "name", "state", "detail"}
+    assert first(ReadDigest()) == {"root": "c0ffee", "nodes": ["gary", "mary"]}
+
+
+def test_every_state_of_members_is_counted_also_those_that_nobody_is_in() -> None:
+    (outcome,) = FakeNode()(ReadStatus())
+    body = to_document(outcome)[1]
+    assert body["members"] == {"alive": 2, "suspect": 0, "dead": 0, "left": 0}
+    assert body["gates"] == {"total": 4, "owned": [1, 2], "unowned": [3], "contested": []}
+
+
+def test_an_event_shows_only_what_it_has() -> None:
+    rows = ((1, 2, NOON_MS, "enter", "A", 3, None), (1, 3, NOON_MS, "join", None, None, "gary"))
+    kind, body = to_document(LogPage(rows))
+    assert kind == "EventList"
+    dot = "0000000000000001"
+    assert body["items"] == [
+        {"dot": [dot, 2], "seq": 2, "time": NOON, "type": "enter", "plate": "A", "gate": 3},
+        {"dot": [dot, 3], "seq": 3, "time": NOON, "type": "join", "detail": "gary"},
+    ]
+
+
+def test_only_stays_and_events_travel_as_rows() -> None:
+    assert to_wire(VehicleList(()))[1] == {"rows": (), "warnings": ()}
+    assert to_wire(LogPage(()))[1] == {"rows": ()}
+    assert to_wire(Failure("a", "b")) == to_document(Failure("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("wall_ms", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_785_585_600_007, "2026-08-01T12:00:00.007Z"),
+        (-5, "1970-01-01T00:00:00.000Z"),
+        (2**60, "9999-12-31T23:59:59.999Z"),
+    ],
+)
+def test_times_are_rfc_3339_in_utc_with_milliseconds(wall_ms: int, text: str) -> None:
+    assert rfc3339(wall_ms) == text
+
+
+def test_the_envelope_says_who_answered_and_when() -> None:
+    assert envelope("Lot", "gary", NOON_MS, {"free": 1}) == {
+        "api": "parkingd/v1",
+        "kind": "Lot",
+        "node": "gary",
+        "at": NOON,
+        "free": 1,
+    }

@@ -1,0 +1,113 @@
+"""``python -m tests.sim``: play seeds, say what they do first, and replay what fails.
+
+    --seed N [--trace]          one seed; with every line of its trace
+    --seeds A:B [--jobs 2]      many; ends with the first failure, after showing its trace
+    --plant NAME                with a fault planted in the product: must be caught
+
+Exit status: 0 all passed, 128 no convergence, 129 a promise broken, 127 a crash or an assertion.
+With ``--plant`` 0 means caught and 1 that it was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from contextlib import nullcontext
+
+from tests.sim import faults
+from tests.sim.options import draw
+from tests.sim.run import Result, run
+from tests.sim.trace import Trace
+
+
+def main() -> int:
+    """Parse, play, report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seeds", help="FIRST:END, END not included")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--trace", action="store_true", help="print every line")
+    parser.add_argument("--plant", choices=sorted(faults.PLANTS))
+    parser.add_argument("--keep-going", action="store_true", help="do not end with the first failure")
+    arguments = parser.parse_args()
+    if arguments.seed is not None:
+        seeds = range(arguments.seed, arguments.seed + 1)
+    else:
+        first, _, end = (arguments.seeds or "0:20").partition(":")
+        seeds = range(int(first), int(end))
+    results = play(seeds, arguments)
+    failed = [result for result in results if result.code]
+    if arguments.plant:
+        print(f"{arguments.plant}: {'caught' if failed else 'NOT CAUGHT'} after {len(results)} seeds")
+        if not failed:
+            return 1
+        print(f"  seed {failed[0].seed}: {failed[0].text.splitlines()[-1]}")
+        return 0
+    for result in failed[:1]:
+        explain(result, arguments.plant)
+    return failed[0].code if failed else 0
+
+
+def play(seeds: range, arguments: argparse.Namespace) -> list[Result]:
+    """All seeds, or up to the first that fails."""
+    results: list[Result] = []
+    figures: Counter[str] = Counter()
+    began, cpu = time.monotonic(), time.process_time()
+    single = len(seeds) == 1
+    if single:
+        print(draw(seeds[0]).describe(), flush=True)
+    if arguments.jobs > 1 and not single:
+        with multiprocessing.Pool(arguments.jobs) as pool:
+            tasks = ((seed, arguments.plant) for seed in seeds)
+            for result in pool.imap_unordered(_play_one, tasks, chunksize=1):
+                results.append(result)
+                if result.code and not arguments.keep_going:
+                    pool.terminate()
+                    break
+    else:
+        for seed in seeds:
+            trace = Trace() if arguments.trace else None
+            results.append(_play_one((seed, arguments.plant), trace))
+            if trace is not None:
+                print("\n".join(str(line) for line in trace.lines))
+            if results[-1].code and not arguments.keep_going:
+                break
+    for result in results:
+        figures.update(dict(result.figures))
+        if result.code and not single:
+            line = result.text.splitlines()[-1]
+            print(f"seed {result.seed}: {result.code} {line}")
+    node_s = sum(result.virtual_ms * result.nodes for result in results) / 1000
+    wall_s, cpu_s = time.monotonic() - began, time.process_time() - cpu
+    print(f"{len(results)} seeds, {sum(1 for r in results if r.code)} failed, {node_s:.0f} node-seconds")
+    print(f"{wall_s:.1f} s, {cpu_s:.1f} s CPU here, {sum(r.steps for r in results)} steps", end="")
+    print(f", {1e6 * cpu_s / node_s:.0f} us per node-second" if arguments.jobs == 1 else "")
+    print(" ".join(f"{name}={count}" for name, count in figures.items()))
+    if single:
+        print(f"digest {results[0].digest}, healed after {results[0].healed_after_ms} ms")
+    return results
+
+
+def _play_one(task: tuple[int, str | None], trace: Trace | None = None) -> Result:
+    seed, plant = task
+    with faults.PLANTS[plant]() if plant else nullcontext():
+        return run(seed, trace=trace)
+
+
+def explain(result: Result, plant: str | None) -> None:
+    """Play a failed seed again with a trace, and print what belongs to the failure."""
+    trace = Trace()
+    again = _play_one((result.seed, plant), trace)
+    print(f"\nseed {result.seed} failed: {draw(result.seed).describe()}\n")
+    print("\n".join(trace.about(result.subjects)))
+    print(f"\n{result.text}")
+    if again.digest != result.digest:
+        print("NOT DETERMINISTIC: the repetition ended differently")
+    print(f"exit status {result.code}; replay with: python -m tests.sim --seed {result.seed} --trace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,485 @@
+"""The cluster: machines with clocks and disks, the processes on them, and the loop of events.
+
+Time is virtual: a heap of (millisecond, number, function, arguments), nothing ticks while nothing
+is due. Each machine runs one production `Node` the way the daemon does: one verb, then its effects
+in field order (persist, send and publish, reply, notify), then `tick` at its next deadline. A
+start-over closes the node and makes another on the same disk; a crash does the same without
+asking. After every verb the checkers look at what left the node and at its view.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from parkingd.core.ids import Now
+from parkingd.protocol.commands import Command
+from parkingd.protocol.effects import (
+    Disconnect,
+    Effects,
+    Publish,
+    Reply,
+    Send,
+    StartOver,
+    Stop,
+    Subscribe,
+)
+from parkingd.protocol.facts import Candidate, DiscoveryReady, Fact, Persisted
+from parkingd.protocol.messages import Address, Message, Sender
+from parkingd.protocol.node import Node
+from parkingd.protocol.settings import NodeSettings
+from tests.sim.checkers import Checkers
+from tests.sim.clock import MachineClock
+from tests.sim.disk import FakeDisk
+from tests.sim.history import Violation
+from tests.sim.network import INBOX_MAX, PUB_PORT, ROUTER_PORT, Network, make_route
+from tests.sim.options import Options, Streams
+from tests.sim.trace import Trace, event_text, short
+
+RETRY_MS = 1_000
+"""A failed commit is tried again after this long."""
+
+START_OVERS_MAX = 25
+"""More new replica ids than this on one machine in one run is a livelock."""
+
+
+class Machine:
+    """One lane computer: what survives its processes, and the process that runs."""
+
+    def __init__(self, index: int, settings: NodeSettings, clock: MachineClock) -> None:
+        self.index = index
+        self.name = settings.name
+        self.settings = settings
+        self.clock = clock
+        self.address = Address(f"10.0.0.{index + 1}", ROUTER_PORT)
+        self.disk: FakeDisk
+        self.disk_age = 0
+        """Counts the disks: what an earlier one acknowledged may be gone."""
+        self.commit_ms = 1
+        self.disk_full = False
+        self.node: Node | None = None
+        self.process = 0
+        self.started_ms = 0
+        self.replica = 0
+        self.incarnation = 0
+        self.durable_seq = 0
+        self.start_overs = 0
+        self.subscriptions: dict[int, int] = {}
+        self.paused = False
+        self.slow_ms = 0
+        self.inbox: deque[Callable[[], None]] = deque()
+        self.wake_ms = -1
+        self.committing = False
+        self._senders: dict[object, Sender] = {}
+        self.route = make_route(index, 0, self.address.host)
+
+    @property
+    def is_up(self) -> bool:
+        """A process runs and is not paused."""
+        return self.node is not None and not self.paused
+
+    def sender(self, link: Any) -> Sender:
+        """Who speaks, and which way it came; one object per link and process."""
+        known = self._senders.get(link)
+        if known is None:
+            known = Sender(self.name, self.replica, self.incarnation, link)
+            self._senders[link] = known
+        return known
+
+    def begin(self, node: Node, *, time_ms: int, replica: int, incarnation: int) -> None:
+        """A new process with nothing in its sockets."""
+        self.node = node
+        self.started_ms = time_ms
+        self.replica = replica
+        self.incarnation = incarnation
+        self.durable_seq = node.durable_seq
+        self.route = make_route(self.index, self.process, self.address.host)
+        self._senders.clear()
+        self.subscriptions.clear()
+        self.paused = False
+        self.inbox.clear()
+        self.wake_ms = -1
+        self.committing = False
+
+
+class Cluster:
+    """Virtual time and everything that happens in it."""
+
+    name = "sim"
+
+    def __init__(self, options: Options, trace: Trace | None = None) -> None:
+        self.options = options
+        self.streams = Streams(options.seed)
+        self.trace = trace
+        self.time_ms = 0
+        self.steps = 0
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._count = 0
+        self._dice = self.streams.stream("cluster")
+        self._handles = 0
+        self._waiting: dict[int, tuple[Machine, Callable[[Machine, Reply], None]]] = {}
+        self.network = Network(self, options, self.streams)
+        self.machines: list[Machine] = []
+        self._hosts: dict[str, Machine] = {}
+        self.checkers = Checkers(self)
+        self.lost_replicas: dict[int, str] = {}
+        """Replica ids that no process will use again -> the name they had."""
+        for index in range(options.nodes):
+            machine = self._build(index)
+            self.machines.append(machine)
+            self._hosts[machine.address.host] = machine
+
+    def _build(self, index: int) -> Machine:
+        options, dice = self.options, self.streams.stream(f"machine/{index}")
+        deviant = index == options.nodes - 1
+        skew_ms = dice.randint(-options.skew_ms, options.skew_ms)
+        clock = MachineClock(
+            base_ms=dice.randrange(1_000, 10_000_000),
+            drift_ppm=dice.randint(-options.drift_ppm, options.drift_ppm),
+            skew_ms=skew_ms + (options.deviant_ms if deviant else 0),
+        )
+        settings = NodeSettings(
+            name=f"n{index}",
+            cluster=self.name,
+            version="sim",
+            ephemeral=options.ephemeral and index == 0,
+            ephemeral_forget_ms=20_000,
+            log_events_max=options.log_events_max,
+            port=ROUTER_PORT,
+            pub_port=PUB_PORT,
+        )
+        machine = Machine(index, settings, clock)
+        machine.commit_ms = options.commit_ms
+        if options.slow_disk_ms and index == options.nodes // 2:
+            machine.commit_ms = options.slow_disk_ms
+        machine.disk = FakeDisk(self.streams.stream(f"disk/{index}"))
+        return machine
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def at(self, time_ms: int, act: Callable[..., None], *values: Any) -> None:
+        """Call ``act(*values)`` at this virtual time; equal times in order of request."""
+        self._count += 1
+        heapq.heappush(self._heap, (time_ms, self._count, act, values))
+
+    def run(self, until_ms: int) -> None:
+        """Let everything happen that is due up to and with this time."""
+        heap, pop = self._heap, heapq.heappop
+        while heap and heap[0][0] <= until_ms:
+            time_ms, _, act, values = pop(heap)
+            self.time_ms = time_ms
+            self.steps += 1
+            act(*values)
+        self.time_ms = until_ms
+
+    def say(self, machine: Machine | None, word: str, text: str) -> None:
+        """A line of the trace, if there is one."""
+        if self.trace is not None:
+            self.trace.add(self.time_ms, machine.name if machine else "-", word, text)
+
+    def at_host(self, host: str) -> Machine | None:
+        """The machine with this address."""
+        return self._hosts.get(host)
+
+    def dice_state(self) -> float:
+        """What the cluster's own generator would draw next, for the digest."""
+        return self._dice.random()
+
+    def running(self) -> list[Machine]:
+        """Machines whose process runs."""
+        return [machine for machine in self.machines if machine.node is not None]
+
+    # --- processes ----------------------------------------------------------------------------
+
+    def start(self, machine: Machine) -> None:
+        """Boot: load the disk, make the node, tell it where the others are."""
+        if machine.node is not None:
+            return
+        now = machine.clock.now(self.time_ms)
+        stored = machine.disk.load(now.wall_ms)
+        machine.process += 1
+        self.checkers.loaded(machine, stored)
+        seed = self._dice.getrandbits(48)
+        node = Node(machine.settings, stored, now=now, seed=seed)
+        machine.begin(
+            node, time_ms=self.time_ms, replica=stored.replica, incarnation=stored.incarnation
+        )
+        self.say(machine, "start", f"replica {short(stored.replica)} own_seq {node.own_seq}")
+        self._settle(machine)
+        if machine.node is not node:
+            return
+        self.checkers.started(machine)
+        self.at(self.time_ms + 20, self._discover, machine, machine.process)
+
+    def _discover(self, machine: Machine, process: int) -> None:
+        for other in self.machines:
+            if other is not machine:
+                self.observe(machine, process, Candidate(other.address, "static", other.name))
+        self.observe(machine, process, DiscoveryReady(patient=False))
+
+    def kill(self, machine: Machine, *, keep: bool, torn: bool) -> None:
+        """The process dies at once; what was not committed is gone, and the disk too if not kept."""
+        if machine.node is None:
+            return
+        self.say(machine, "crash", f"disk {'kept' if keep else 'lost'}{' torn' if torn else ''}")
+        self._close(machine)
+        if not keep:
+            self.lose(machine)
+        machine.disk.crash(self._dice, keep=keep, torn=torn)
+        self.network.hang_up(machine)
+
+    def lose(self, machine: Machine) -> None:
+        """Nobody will use this replica id again, and this disk vouches for nothing any more."""
+        machine.disk_age += 1
+        self.lost_replicas[machine.replica] = machine.name
+
+    def _close(self, machine: Machine) -> None:
+        machine.node = None
+        machine.process += 1
+        machine.inbox.clear()
+        machine.paused = False
+        self.checkers.died(machine)
+
+    def _end(self, machine: Machine, end: StartOver | Stop) -> None:
+        """The node asked to be ended: drain its disk, close it, and begin anew if it said so."""
+        assert machine.node is not None
+        own_seq = machine.node.own_seq
+        if machine.disk.close():
+            machine.durable_seq = own_seq
+        self._close(machine)
+        if isinstance(end, Stop):
+            self.say(machine, "stop", end.error or "left")
+            return
+        self.say(machine, "over", f"{end.reason.name} keep={end.keep} pending={len(end.pending)}")
+        machine.start_overs += 1
+        if machine.start_overs > START_OVERS_MAX:
+            raise Violation("livelock", f"{machine.name} started over {machine.start_overs} times")
+        self.checkers.started_over(machine, end)
+        self.lost_replicas[machine.replica] = machine.name
+        if not end.keep:
+            machine.disk_age += 1
+        machine.disk.begin_again(end)
+        self.at(self.time_ms + self._dice.randrange(20, 300), self.start, machine)
+
+    # --- what reaches a process -----------------------------------------------------------------
+
+    def deliver(self, machine: Machine, sender: Sender, message: Message) -> None:
+        """A message is in the socket."""
+        if machine.paused:
+            if len(machine.inbox) < INBOX_MAX:
+                process = machine.process
+                machine.inbox.append(lambda: self._receive(machine, process, sender, message))
+        elif machine.slow_ms:
+            at_ms = self.time_ms + machine.slow_ms
+            self.at(at_ms, self._receive, machine, machine.process, sender, message)
+        else:
+            self._receive(machine, machine.process, sender, message)
+
+    def _receive(self, machine: Machine, process: int, sender: Sender, message: Message) -> None:
+        node = machine.node
+        if node is None or machine.process != process:
+            return
+        if machine.paused:
+            self.deliver(machine, sender, message)
+            return
+        if self.trace is not None:
+            self._trace_message(machine, sender, message)
+        node.receive(sender, message, machine.clock.now(self.time_ms))
+        self._settle(machine)
+
+    def observe(self, machine: Machine, process: int, fact: Fact) -> None:
+        """An adapter tells the process something."""
+        node = machine.node
+        if node is None or machine.process != process:
+            return
+        if machine.paused:
+            machine.inbox.append(lambda: self.observe(machine, process, fact))
+            return
+        node.observe(fact, machine.clock.now(self.time_ms))
+        self._settle(machine)
+
+    def submit(
+        self,
+        machine: Machine,
+        command: Command,
+        wait_ms: int,
+        answer: Callable[[Machine, Reply], None],
+    ) -> int:
+        """A client asks; ``answer`` is called with each reply. The handle of the request."""
+        self._handles += 1
+        handle = self._handles
+        self._waiting[handle] = (machine, answer)
+        self._ask(machine, machine.process, handle, command, self.time_ms + wait_ms)
+        return handle
+
+    def _ask(
+        self, machine: Machine, process: int, handle: int, command: Command, until_ms: int
+    ) -> None:
+        node = machine.node
+        if node is None or machine.process != process or self.time_ms >= until_ms:
+            return  # The control socket drops what nobody waits for any more.
+        if machine.paused:
+            machine.inbox.append(lambda: self._ask(machine, process, handle, command, until_ms))
+            return
+        now = machine.clock.now(self.time_ms)
+        if self.trace is not None:
+            self.say(machine, "submit", f"#{handle} {command}")
+        node.submit(handle, command, machine.clock.mono_ms(until_ms), now)
+        self._settle(machine)
+
+    def pause(self, machine: Machine) -> None:
+        """The process is stopped; its sockets fill."""
+        if machine.node is not None:
+            machine.paused = True
+            self.say(machine, "pause", "begins")
+
+    def resume(self, machine: Machine) -> None:
+        """The process runs on: what waited comes first, and its timers in between."""
+        if not machine.paused:
+            return
+        machine.paused = False
+        self.say(machine, "pause", f"ends, {len(machine.inbox)} waiting")
+        process = machine.process
+        if self._dice.random() < 0.5:
+            self._tick(machine, process)
+        while machine.inbox and not machine.paused and machine.process == process:
+            machine.inbox.popleft()()
+        self._tick(machine, process)
+
+    # --- what a process does ----------------------------------------------------------------------
+
+    def _settle(self, machine: Machine) -> None:
+        """Carry out what the last verb asked for, let the checkers look, and set the alarm."""
+        node = machine.node
+        assert node is not None
+        effects = node.take_effects()
+        self.checkers.before_effects(machine, effects)
+        if effects.persist or effects.outgoing or effects.replies or effects.end is not None:
+            self._execute(machine, effects)
+            if machine.node is not node:
+                return
+        elif effects.notices and self.trace is not None:
+            self._trace_notices(machine, effects)
+        self.checkers.after_verb(machine, node)
+        wake_ms = machine.clock.virtual_ms(node.next_deadline())
+        if wake_ms <= self.time_ms:
+            wake_ms = self.time_ms + 1
+        if machine.wake_ms < 0 or wake_ms < machine.wake_ms:
+            machine.wake_ms = wake_ms
+            self.at(wake_ms, self._wake, machine, machine.process, wake_ms)
+
+    def _wake(self, machine: Machine, process: int, wake_ms: int) -> None:
+        node = machine.node
+        if node is None or machine.process != process or machine.wake_ms != wake_ms:
+            return
+        if machine.paused:
+            machine.wake_ms = -1
+            return
+        due_ms = machine.clock.virtual_ms(node.next_deadline())
+        if due_ms > self.time_ms:
+            machine.wake_ms = due_ms
+            self.at(due_ms, self._wake, machine, process, due_ms)
+            return
+        if machine.slow_ms:
+            machine.wake_ms = self.time_ms + machine.slow_ms
+            self.at(machine.wake_ms, self._tick, machine, process)
+            return
+        self._tick(machine, process)
+
+    def _tick(self, machine: Machine, process: int) -> None:
+        node = machine.node
+        if node is None or machine.process != process or machine.paused:
+            return
+        machine.wake_ms = -1
+        node.tick(machine.clock.now(self.time_ms))
+        self._settle(machine)
+
+    def _execute(self, machine: Machine, effects: Effects) -> None:
+        for batch in effects.persist:
+            machine.disk.submit(batch)
+        if effects.persist and not machine.committing:
+            self._commit_soon(machine)
+        for outgoing in effects.outgoing:
+            match outgoing:
+                case Publish():
+                    self.network.publish(machine, outgoing.message)
+                case Send():
+                    self.network.send(machine, outgoing.to, outgoing.message)
+                case Subscribe():
+                    target = self.at_host(outgoing.host)
+                    if target is not None and outgoing.pub_port == PUB_PORT:
+                        machine.subscriptions.setdefault(target.index, self.time_ms + 5)
+                case Disconnect():
+                    target = self.at_host(outgoing.address.host)
+                    if target is not None and outgoing.pub_port is not None:
+                        machine.subscriptions.pop(target.index, None)
+        for reply in effects.replies:
+            if self.trace is not None:
+                self.say(machine, "reply", f"#{reply.handle} {reply.outcome}")
+            asked, answer = self._waiting[reply.handle]
+            assert asked is machine, "a reply to somebody else's request"
+            answer(machine, reply)
+            if reply.last:
+                del self._waiting[reply.handle]
+        if self.trace is not None:
+            self._trace_notices(machine, effects)
+        if effects.end is not None:
+            self._end(machine, effects.end)
+
+    # --- disks ------------------------------------------------------------------------------------
+
+    def _commit_soon(self, machine: Machine, wait_ms: int = 0) -> None:
+        machine.committing = True
+        delay_ms = wait_ms + 1 + int(self._dice.expovariate(1 / machine.commit_ms))
+        self.at(self.time_ms + delay_ms, self._commit, machine, machine.process)
+
+    def _commit(self, machine: Machine, process: int) -> None:
+        """One commit ends; a failing disk is tried again every second."""
+        if machine.node is None or machine.process != process:
+            return
+        facts = machine.disk.commit_next()
+        delay_ms = self._dice.randrange(2)
+        for fact in facts:
+            if isinstance(fact, Persisted):
+                machine.durable_seq = max(machine.durable_seq, fact.own_seq)
+            self.at(self.time_ms + delay_ms, self.observe, machine, process, fact)
+        machine.committing = False
+        if machine.disk.queued:
+            done = any(isinstance(fact, Persisted) for fact in facts)
+            self._commit_soon(machine, 0 if done else RETRY_MS)
+
+    def fill_disk(self, machine: Machine) -> None:
+        """Commits fail from now on."""
+        machine.disk_full = True
+        machine.disk.fail("disk full")
+        self.say(machine, "disk", "full")
+
+    def free_disk(self, machine: Machine) -> None:
+        """Commits succeed again, at the next try."""
+        if machine.disk_full:
+            machine.disk_full = False
+            machine.disk.recover()
+            self.say(machine, "disk", "has room")
+
+    # --- trace ------------------------------------------------------------------------------------
+
+    def _trace_message(self, machine: Machine, sender: Sender, message: Message) -> None:
+        kind = type(message).__name__
+        if kind == "Heartbeat":
+            return
+        text = self.checkers.message_text(message)
+        self.say(machine, "recv", f"{kind} from {sender.name} {text}")
+
+    def _trace_notices(self, machine: Machine, effects: Effects) -> None:
+        for notice in effects.notices:
+            self.say(machine, "notice", f"{notice.event} {dict(notice.values)}")
+
+
+def now_of(cluster: Cluster, machine: Machine) -> Now:
+    """Both clocks of this machine now."""
+    return machine.clock.now(cluster.time_ms)
+
+
+__all__ = ["Cluster", "Machine", "event_text", "now_of"]

@@ -1,0 +1,170 @@
+"""A network of fakes: every message is really encoded and decoded, and anything may happen to it.
+
+Three ways lead from node to node, as in the product: a request to an address arrives at a ROUTER
+and carries a route back; an answer along a route arrives at the process that asked, or nowhere;
+what is published arrives at whoever subscribed. Cuts stop all three, at the moment of arrival, so
+that an old frame cannot slip through one. A published frame is encoded and decoded once and the
+message object is shared by its receivers: messages are immutable.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from parkingd.protocol import codec
+from parkingd.protocol.facts import ConnectionFailed, LinkFailure
+from parkingd.protocol.messages import Address, Message, Route, Sender
+
+if TYPE_CHECKING:
+    from tests.sim.cluster import Cluster, Machine
+    from tests.sim.options import Options, Streams
+
+ROUTER_PORT: Final = 7744
+PUB_PORT: Final = 7745
+
+RECONNECT_MS: Final = 150
+"""A subscription hears a restarted publisher again after this long."""
+
+INBOX_MAX: Final = 2_000
+"""Messages that wait in the sockets of a paused process; the rest is lost."""
+
+ANY_PROCESS: Final = -1
+
+_route_id: Final = struct.Struct(">II")
+
+
+class Network:
+    """Delay, loss, duplication, replay, cuts. ``cuts[i]`` is a bit set of who cannot hear i."""
+
+    def __init__(self, cluster: Cluster, options: Options, streams: Streams) -> None:
+        self._cluster = cluster
+        self._dice = streams.stream("network")
+        self._base_ms = options.delay_ms
+        self._rate = 1 / options.delay_mean_ms if options.delay_mean_ms else 0.0
+        self._loss = options.loss
+        self._duplication = options.duplication
+        self._replay = options.replay
+        self._replay_ms_max = options.replay_ms_max
+        self._reorder = options.reorder
+        self._latest: dict[tuple[int, int, bool], int] = {}
+        """When the last frame of each connection arrives: TCP keeps their order."""
+        self.cuts = [0] * options.nodes
+        self.sent = 0
+        self.lost = 0
+
+    def heal(self) -> None:
+        """No faults from here on."""
+        self._loss = self._duplication = self._replay = 0.0
+        self._rate = 0.5 if self._rate else 0.0
+        self._reorder = False
+        self.cuts = [0] * len(self.cuts)
+
+    # --- sending ----------------------------------------------------------------------------
+
+    def publish(self, source: Machine, message: Message) -> None:
+        """To every process that subscribed to this node."""
+        cluster = self._cluster
+        time_ms = cluster.time_ms
+        decoded: Message | None = None
+        for target in cluster.machines:
+            ready_ms = target.subscriptions.get(source.index)
+            if ready_ms is None or ready_ms > time_ms:
+                continue
+            if ready_ms < source.started_ms and time_ms < source.started_ms + RECONNECT_MS:
+                continue  # The subscription outlived the old process and is still reconnecting.
+            if decoded is None:
+                decoded = self._over_the_wire(source, message)
+            self._carry(source, target, ANY_PROCESS, source.sender(None), decoded)
+
+    def send(self, source: Machine, to: Address | Route, message: Message) -> None:
+        """A request to an address, or an answer along a route."""
+        cluster = self._cluster
+        if isinstance(to, Address):
+            target = cluster.at_host(to.host)
+            if target is None or to.port != ROUTER_PORT:
+                return
+            link: Address | Route = source.route
+            process = ANY_PROCESS
+        else:
+            index, process = _route_id.unpack(to.id)
+            target = cluster.machines[index]
+            link = source.address
+        decoded = self._over_the_wire(source, message)
+        self._carry(source, target, process, source.sender(link), decoded)
+
+    def _over_the_wire(self, source: Machine, message: Message) -> Message:
+        frame = codec.encode(
+            message,
+            cluster=self._cluster.name,
+            name=source.name,
+            replica=source.replica,
+            incarnation=source.incarnation,
+        )
+        decoded = codec.decode_untrusted(frame, cluster=self._cluster.name)
+        return decoded.message
+
+    def _carry(
+        self, source: Machine, target: Machine, process: int, sender: Sender, message: Message
+    ) -> None:
+        dice = self._dice.random
+        self.sent += 1
+        if self._loss and dice() < self._loss:
+            self.lost += 1
+            return
+        cluster = self._cluster
+        delay_ms = self._base_ms
+        if self._rate:
+            delay_ms += int(self._dice.expovariate(self._rate))
+        at, arrive = cluster.at, self._arrive
+        at_ms = cluster.time_ms + delay_ms
+        if not self._reorder:
+            connection = (source.index, target.index, sender.link is None)
+            at_ms = max(at_ms, self._latest.get(connection, 0))
+            self._latest[connection] = at_ms
+        at(at_ms, arrive, source, target, process, sender, message)
+        if self._duplication and dice() < self._duplication:
+            at(at_ms + int(dice() * 50), arrive, source, target, process, sender, message)
+        if self._replay and dice() < self._replay:
+            late_ms = int(dice() * self._replay_ms_max)
+            at(at_ms + late_ms, arrive, source, target, process, sender, message)
+
+    # --- arriving -----------------------------------------------------------------------------
+
+    def _arrive(
+        self, source: Machine, target: Machine, process: int, sender: Sender, message: Message
+    ) -> None:
+        if self.cuts[source.index] >> target.index & 1:
+            if isinstance(sender.link, Route) and self._dice.random() < 0.02:
+                self._fail(source, target, LinkFailure.TIMEOUT, 1_000)
+            return
+        if target.node is None:
+            if isinstance(sender.link, Route) and self._dice.random() < 0.5:
+                self._fail(source, target, LinkFailure.REFUSED, 2)
+            return
+        if process not in (ANY_PROCESS, target.process):
+            return
+        self._cluster.deliver(target, sender, message)
+
+    def _fail(self, source: Machine, target: Machine, failure: LinkFailure, after_ms: int) -> None:
+        """The connection of ``source`` to ``target`` could not be made."""
+        if failure is LinkFailure.REFUSED and self.cuts[target.index] >> source.index & 1:
+            return
+        fact = ConnectionFailed(target.address, failure)
+        cluster = self._cluster
+        cluster.at(cluster.time_ms + after_ms, cluster.observe, source, source.process, fact)
+
+    def hang_up(self, target: Machine) -> None:
+        """A process died: whoever was connected tries once and is refused, sometimes."""
+        for source in self._cluster.machines:
+            if source is target or target.index not in source.subscriptions:
+                continue
+            if self.cuts[source.index] >> target.index & 1:
+                continue
+            if self._dice.random() < 0.5:
+                self._fail(source, target, LinkFailure.REFUSED, self._dice.randrange(1, 10))
+
+
+def make_route(index: int, process: int, host: str) -> Route:
+    """The way back to one process."""
+    return Route(_route_id.pack(index, process), host)

@@ -1,0 +1,178 @@
+"""One seed from beginning to end: two minutes of faults, then all is mended and must become one.
+
+The digest of a run covers what every generator would draw next, every event that was minted, in
+order, and the final roots: two runs of a seed agree in it or the simulator is not deterministic.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from parkingd.protocol import outcomes
+from parkingd.protocol.commands import ForgetMember
+from parkingd.protocol.effects import Reply
+from tests.sim.cluster import Cluster, Machine
+from tests.sim.final import Judge, audit_roots, convergence, garbage
+from tests.sim.history import Violation
+from tests.sim.nemesis import COMMAND_WAIT_MS, Nemesis
+from tests.sim.options import FAULTS_MS, HEAL_MS_MAX, Options, draw
+from tests.sim.trace import Trace
+from tests.sim.workload import Workload
+
+PASSED = 0
+CRASHED = 127
+NOT_CONVERGED = 128
+UNSAFE = 129
+
+AUDIT_MS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a seed ended."""
+
+    seed: int
+    code: int
+    text: str
+    subjects: tuple[str, ...]
+    digest: str
+    virtual_ms: int
+    nodes: int
+    steps: int
+    healed_after_ms: int
+    figures: tuple[tuple[str, int], ...]
+
+
+class Run:
+    """One simulation."""
+
+    def __init__(self, options: Options, trace: Trace | None = None) -> None:
+        self.options = options
+        self.cluster = Cluster(options, trace)
+        self.workload = Workload(self.cluster)
+        self.nemesis = Nemesis(self.cluster)
+        self.forgotten: dict[str, str] = {}
+        self.judged = 0
+
+    def play(self) -> int:
+        """Everything; returns how long the healed cluster took, in milliseconds.
+
+        Raises:
+            Violation: a promise was broken; ``promise`` P1 means that it did not converge.
+        """
+        cluster = self.cluster
+        self.nemesis.begin()
+        self.workload.begin()
+        cluster.at(AUDIT_MS, self._audit)
+        cluster.run(FAULTS_MS)
+        self.nemesis.heal()
+        end_ms = FAULTS_MS + HEAL_MS_MAX
+        reason: str | None = "nothing has run"
+        next_forget_ms = FAULTS_MS + 8_000
+        while cluster.time_ms < end_ms:
+            cluster.run(cluster.time_ms + 1_000)
+            self._restart_stopped()
+            if cluster.time_ms >= next_forget_ms:
+                self._forget_lost()
+                next_forget_ms += 6_000
+            reason = convergence(cluster) or garbage(cluster)
+            if reason is None:
+                break
+        else:
+            refused = {name: text for name, text in self.forgotten.items() if text != "forgotten"}
+            note = f"; could not be forgotten: {refused}" if refused else ""
+            raise Violation("P1", f"after {HEAL_MS_MAX // 1000} s of health: {reason}{note}")
+        judge = Judge(cluster, cluster.checkers, self.workload)
+        judge.verdict()
+        self.judged = judge.judged
+        return cluster.time_ms - FAULTS_MS
+
+    def _audit(self) -> None:
+        audit_roots(self.cluster)
+        self.cluster.at(self.cluster.time_ms + AUDIT_MS, self._audit)
+
+    def _restart_stopped(self) -> None:
+        for machine in self.cluster.machines:
+            if machine.node is None and self.cluster.time_ms > FAULTS_MS + 1_000:
+                self.cluster.start(machine)
+
+    def _forget_lost(self) -> None:
+        """An operator lets go of the replicas whose disks are gone."""
+        cluster = self.cluster
+        asked = next(machine for machine in cluster.machines if machine.node is not None)
+        assert asked.node is not None
+        sealed = asked.node.state.record.seals
+        names = {
+            name
+            for replica, name in cluster.lost_replicas.items()
+            if replica not in sealed and asked.node.state.context.vector.get(replica)
+        }
+        for name in sorted(names):
+
+            def answered(machine: Machine, reply: Reply, name: str = name) -> None:
+                outcome = reply.outcome
+                refused = isinstance(outcome, outcomes.Failure)
+                self.forgotten[name] = f"{outcome}" if refused else "forgotten"
+
+            cluster.submit(asked, ForgetMember(name), COMMAND_WAIT_MS, answered)
+
+    def digest(self) -> str:
+        """See the module."""
+        cluster = self.cluster
+        hashed = blake2b(digest_size=16)
+        for dot, packed in cluster.checkers.history.packed.items():
+            hashed.update(repr(dot).encode() + packed)
+        for machine in cluster.machines:
+            if machine.node is not None:
+                hashed.update(machine.node.state.root())
+        numbers = (cluster.steps, cluster.network.sent, cluster.network.lost, cluster.time_ms)
+        hashed.update(repr((numbers, cluster.dice_state(), self.workload.dice.random())).encode())
+        return hashed.hexdigest()
+
+    def figures(self) -> tuple[tuple[str, int], ...]:
+        """What happened, in numbers."""
+        checkers = self.cluster.checkers
+        return (
+            ("minted", checkers.history.minted),
+            ("acknowledged", len(checkers.acknowledged)),
+            ("asked", self.workload.asked),
+            ("late", self.workload.late),
+            ("sent", self.cluster.network.sent),
+            ("lost", self.cluster.network.lost),
+            ("plates_checked", checkers.looked),
+            ("judged", self.judged),
+            ("start_overs", sum(machine.start_overs for machine in self.cluster.machines)),
+            *sorted(self.nemesis.counts.items()),
+            *sorted((f"failed_{code}", count) for code, count in self.workload.failures.items()),
+        )
+
+
+def run(seed: int, *, trace: Trace | None = None, options: Options | None = None) -> Result:
+    """Play this seed; a failure is a result, not an exception."""
+    played = Run(options or draw(seed), trace)
+    code, text, subjects, healed_ms = PASSED, "passed", (), 0
+    try:
+        healed_ms = played.play()
+    except Violation as violation:
+        code = NOT_CONVERGED if violation.promise == "P1" else UNSAFE
+        text, subjects = str(violation), violation.subjects
+    except Exception as error:  # noqa: BLE001 - whatever escapes from the product is a finding
+        code = CRASHED
+        text = "".join(traceback.format_exception(error))
+    cluster = played.cluster
+    if code and trace is not None:
+        trace.add(cluster.time_ms, "-", "fail", text.splitlines()[-1])
+    return Result(
+        seed=seed,
+        code=code,
+        text=text,
+        subjects=subjects,
+        digest=played.digest(),
+        virtual_ms=cluster.time_ms,
+        nodes=played.options.nodes,
+        steps=cluster.steps,
+        healed_after_ms=healed_ms,
+        figures=played.figures(),
+    )

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parkingd.errors import UsageError
+from parkingd.protocol.command_parsing import (
+    _PARSERS,
+    DIRECT_VERBS,
+    Backup,
+    Version,
+    parse_command,
+    parse_direct,
+)
+from parkingd.protocol.commands import (
+    Condition,
+    Correct,
+    ForgetMember,
+    ImportRow,
+    ImportRows,
+    Leave,
+    ReadCandidates,
+    ReadDigest,
+    ReadLog,
+    ReadLot,
+    ReadMembers,
+    ReadStatus,
+    ReadVehicles,
+    RecordExit,
+    Remove,
+    SetSpaces,
+    Track,
+    WaitFor,
+    Where,
+)
+
+ID = bytes(range(16))
+
+GOOD: list[tuple[str, dict[object, object], object]] = [
+    ("track", {"plate": "abc 123", "gate": 1, "request": ID}, Track("abc 123", 1, ID)),
+    ("track", {"plate": "", "gate": 5_000}, Track("", 5_000, None)),
+    ("exit", {"plate": "A", "gate": 1_000, "request": None}, RecordExit("A", 1_000, None)),
+    ("lot", {}, ReadLot()),
+    ("vehicles", {}, ReadVehicles()),
+    ("where", {"plate": "A"}, Where("A")),
+    ("members", {}, ReadMembers()),
+    ("status", {}, ReadStatus()),
+    ("digest", {}, ReadDigest()),
+    ("discover", {}, ReadCandidates()),
+    ("set_spaces", {"spaces": 120, "request": ID}, SetSpaces(120, ID)),
+    ("correct", {"old": "A", "new": "B", "request": ID}, Correct("A", "B", ID)),
+    ("remove", {"plate": "A"}, Remove("A", None, None)),
+    ("remove", {"plate": "A", "dot": [2**64 - 1, 3]}, Remove("A", (2**64 - 1, 3), None)),
+    ("forget_member", {"name": "joe"}, ForgetMember("joe")),
+    (
+        "wait",
+        {"conditions": [["members", 3, True], ["synced", 1, False]]},
+        WaitFor((Condition("members", 3, True), Condition("synced", 1, False))),
+    ),
+    (
+        "import_rows",
+        {"rows": [[1, "A", 2, None, ID], [2, "B", 3, 10**12, ID]]},
+        ImportRows((ImportRow(1, "A", 2, None, ID), ImportRow(2, "B", 3, 10**12, ID))),
+    ),
+    ("log", {}, ReadLog()),
+    ("leave", {}, Leave()),
+]
+
+BAD: list[tuple[str, dict[object, object]]] = [
+    ("enter", {"plate": "A", "gate": 1}),
+    ("", {}),
+    ("lot", {"plate": "A"}),
+    ("track", {"gate": 1}),
+    ("track", {"plate": "A"}),
+    ("track", {"plate": b"A", "gate": 1}),
+    ("track", {"plate": "A" * 65, "gate": 1}),
+    ("track", {"plate": "A", "gate": 0}),
+    ("track", {"plate": "A", "gate": True}),
+    ("track", {"plate": "A", "gate": 1.0}),
+    ("track", {"plate": "A", "gate": 2**31}),
+    ("track", {"plate": "A", "gate": 1, "request": b"short"}),
+    ("track", {"plate": "A", "gate": 1, "request": "0" * 16}),
+    ("track", {"plate": "A", "gate": 1, "spaces": 1}),
+    ("exit", {"plate": "A", "gate": 1_001}),
+    ("set_spaces", {"spaces": 0}),
+    ("set_spaces", {"spaces": 10_000_001}),
+    ("correct", {"old": "A"}),
+    ("remove", {"plate": "A", "dot": [1]}),
+    ("remove", {"plate": "A", "dot": [1, 0]}),
+    ("remove", {"plate": "A", "dot": [2**64, 1]}),
+    ("remove", {"plate": "A", "dot": "1:1"}),
+    ("forget_member", {"name": ""}),
+    ("forget_member", {"name": "a" * 64}),
+    ("wait", {"conditions": []}),
+    ("wait", {"conditions": [["gates", 4, False]]}),
+    ("wait", {"conditions": [["members", -1, False]]}),
+    ("wait", {"conditions": [["members", 1, 1]]}),
+    ("wait", {"conditions": [["synced", 1, True]] * 17}),
+    ("import_rows", {}),
+    ("import_rows", {"rows": [[1, "A", 1, None, ID]] * 501}),
+    ("import_rows", {"rows": [[0, "A", 1, None, ID]]}),
+    ("import_rows", {"rows": [[1, "A", 1, -1, ID]]}),
+    ("import_rows", {"rows": [[1, "A", 1, None, None]]}),
+    ("import_rows", {"rows": [[1, "A", 1, None]]}),
+]
+
+
+@pytest.mark.parametrize(("verb", "args", "command"), GOOD)
+def test_every_verb_becomes_its_command(
+    verb: str, args: dict[object, object], command: object
+) -> None:
+    assert parse_command(verb, args) == command
+
+
+def test_every_verb_is_tried_above() -> None:
+    assert {verb for verb, _, _ in GOOD} == set(_PARSERS)
+
+
+@pytest.mark.parametrize(("verb", "args"), BAD)
+def test_what_is_out_of_type_or_range_is_a_usage_error(
+    verb: str, args: dict[object, object]
+) -> None:
+    with pytest.raises(UsageError):
+        parse_command(verb, args)
+
+
+def test_the_callers_map_is_left_alone() -> None:
+    args: dict[object, object] = {"plate": "A"}
+    parse_command("where", args)
+    assert args == {"plate": "A"}
+
+
+def test_direct_verbs_are_parsed_too() -> None:
+    assert parse_direct("version", {}) == Version()
+    assert parse_direct("backup", {"path": "/b"}) == Backup("/b")
+    for path in ("b", "", "/a\0b", "/" + "a" * 4_096, 7):
+        with pytest.raises(UsageError):
+            parse_direct("backup", {"path": path})
+    with pytest.raises(UsageError):
+        parse_direct("version", {"x": 1})
+
+
+_scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=70)
+    | st.binary(max_size=20)
+)
+_values = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=12,
+)
+_keys = st.sampled_from(
+    ["plate", "gate", "request", "dot", "rows", "conditions", "name", "spaces", "old", "path"]
+)
+
+
+@given(st.sampled_from([*_PARSERS, *DIRECT_VERBS]), st.dictionaries(_keys | st.text(), _values))
+def test_any_map_gives_a_command_or_a_usage_error(verb: str, args: dict[object, object]) -> None:
+    parse = parse_direct if verb in DIRECT_VERBS else parse_command
+    try:
+        assert parse(verb, args) is not None
+    except UsageError as error:
+        assert str(error)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from parkingd.cli.ctl_commands import parse_condition, parse_dot
+from parkingd.cli.ctl_options import COMMANDS, LATER_COMMANDS, overview, parse
+from parkingd.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--name gary --json track ABC 1",
+        "track --name gary --json ABC 1",
+        "track ABC --name gary 1 --json",
+        "track ABC 1 -o json --name=gary",
+        "--name gary track ABC --json --gate 1",
+    ],
+)
+def test_global_flags_stand_before_or_after_the_command(line: str) -> None:
+    command, args = parse(line.split())
+    assert command == "track"
+    assert (args.plate, args.gate, args.name, args.output) == ("ABC", 1, "gary", "json")
+
+
+@pytest.mark.parametrize("line", ["members forget joe --json", "members --json forget joe"])
+def test_forgetting_a_member_is_a_form_of_members(line: str) -> None:
+    command, args = parse(line.split())
+    assert (command, args.action, args.member, args.output) == ("members", "forget", "joe", "json")
+
+
+def test_members_alone_lists_them() -> None:
+    assert parse(["members", "--json"])[1].action is None
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("", "missing"),
+        ("stauts", "no command"),
+        ("track ABC", "gate once"),
+        ("track ABC 1 --gate 2", "gate once"),
+        ("track", "PLATE"),
+        ("track ABC one", "invalid int"),
+        ("lot extra", "'extra'"),
+        ("lot --jsn", "--jsn"),
+        ("lot -o yaml", "yaml"),
+        ("lot --request-id 00", "--request-id"),
+        ("set doors 5", "not 'doors'"),
+        ("members remove joe", "not 'remove'"),
+        ("members forget", "which member"),
+        ("export --format xml", "xml"),
+    ],
+)
+def test_misuse_is_a_usage_error_with_a_hint(line: str, says: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse(line.split())
+    assert says in str(refusal.value)
+    assert refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"), [("stauts", "status"), ("lot --jsn", "--json"), ("vehicels", "vehicles")]
+)
+def test_a_typo_gets_a_suggestion(line: str, meant: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse(line.split())
+    assert refusal.value.hint == f"did you mean {meant}?"
+
+
+@pytest.mark.parametrize("line", [*LATER_COMMANDS, "enter ABC 1 --json", "set gates 5"])
+def test_a_command_of_a_later_version_says_so_and_is_in_no_help(line: str) -> None:
+    with pytest.raises(UsageError, match="not in this version"):
+        parse(line.split())
+    assert f"\n  {line.split()[0]} " not in overview() or line == "set gates 5"
+
+
+def test_the_overview_lists_every_command_and_the_exit_statuses() -> None:
+    text = overview()
+    assert all(f"\n  {command} " in text for command in COMMANDS)
+    assert "Exit status:" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_opens_with_a_sentence_and_examples_that_parse(command: str) -> None:
+    _, args = parse([command, "--help"])
+    sentence, blank, heading, *lines = args.text.splitlines()
+    assert sentence.endswith(".")
+    assert (blank, heading) == ("", "Examples:")
+    assert lines[0].strip().startswith("parkingd-ctl ")
+    for example in COMMANDS[command].examples:
+        words = shlex.split(example.partition(" > ")[0].partition(" < ")[0])
+        assert parse(words)[0] == command
+
+
+@pytest.mark.parametrize(
+    ("text", "condition"),
+    [
+        ("members=3", ["members", 3, False]),
+        ("inside>=1", ["inside", 1, True]),
+        ("inside >= 1", ["inside", 1, True]),
+        ("synced", ["synced", 1, True]),
+        ("ready", ["ready", 1, True]),
+    ],
+)
+def test_conditions_are_read(text: str, condition: list[object]) -> None:
+    assert parse_condition(text) == condition
+
+
+@pytest.mark.parametrize("text", ["", "members", "members<3", "synced=1", "free=1", "members=x"])
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_condition(text)
+
+
+def test_waiting_for_gates_is_not_in_this_version() -> None:
+    with pytest.raises(UsageError, match="not in this version"):
+        parse_condition("gates=4")
+
+
+@pytest.mark.parametrize(
+    "text", ["00000000000000ab:7", "00000000000000AB,7", '["00000000000000ab", 7]']
+)
+def test_a_dot_is_read_as_it_is_shown(text: str) -> None:
+    assert parse_dot(text) == [0xAB, 7]
+
+
+@pytest.mark.parametrize("text", ["", "ab:7", "00000000000000ab", "00000000000000ab:x"])
+def test_what_is_no_dot_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_dot(text)
