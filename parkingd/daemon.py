@@ -41,7 +41,7 @@ from parkingd.core.ids import replica_hex
 from parkingd.errors import ConfigError, StorageError, WireError
 from parkingd.protocol.codec import decode_untrusted, encode
 from parkingd.protocol.command_parsing import Backup, Direct, Version
-from parkingd.protocol.commands import Command, Leave
+from parkingd.protocol.commands import Command, Leave, ReadStatus
 from parkingd.protocol.effects import (
     Disconnect,
     Effects,
@@ -400,7 +400,18 @@ class Daemon:
         self._plan_pump()
 
     def _on_command(self, handle: int, command: Command, deadline_ms: int) -> None:
+        if isinstance(command, ReadStatus):
+            self._add_counters()
         self._submit(handle, command, deadline_ms)
+
+    def _add_counters(self) -> None:
+        """What the sockets have counted shows in the status beside what the node has."""
+        counters = self._node.counters
+        for key, count in self._transport.counters.snapshot().items():
+            if not key.startswith("refused_"):  # Those were counted as they came.
+                counters[key] = count
+        for key, count in self._control.counters.items():
+            counters[f"control_{key}"] = count
 
     def _submit(self, handle: int, command: Command, deadline_ms: int) -> None:
         now = read_now()

@@ -148,19 +148,20 @@ class ControlClient:
     def call(
         self, verb: str, args: dict[Any, Any], timeout_s: float | None = None
     ) -> Document | Trouble:
-        """The whole answer: pages are joined and rows made into items."""
+        """The whole answer: pages are joined and rows made into items, each page while the
+        daemon makes the next."""
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         until_s = time.monotonic() + timeout_s + GRACE_S
         id_ = self.send(verb, args, timeout_s)
         with _no_collection():
-            rows: list[Any] = []
+            items: list[Document] = []
             while True:
                 page = self.page(id_, until_s)
                 if isinstance(page, Trouble):
                     return page
-                rows += page.body.get("rows", ())
+                items += items_of(page)
                 if page.last:
-                    return document_of(page, rows)
+                    return document_of(page, items)
 
 
 @contextmanager
@@ -175,12 +176,17 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def document_of(page: Reply, rows: list[Any]) -> Document:
-    """The answer whose last page this is, with the rows of all its pages."""
+def items_of(page: Reply) -> list[Document]:
+    """The items that a page brings as rows; none of an answer that has no pages."""
+    rows = page.body.get("rows", ())
+    return vehicle_items(rows) if page.kind == "VehicleList" else log_items(rows)
+
+
+def document_of(page: Reply, items: list[Document]) -> Document:
+    """The answer whose last page this is, with the items of all its pages."""
     body = dict(page.body)
-    if "rows" in body:
-        del body["rows"]
-        body["items"] = vehicle_items(rows) if page.kind == "VehicleList" else log_items(rows)
+    if body.pop("rows", None) is not None:
+        body["items"] = items
     return envelope(page.kind, page.node, page.at_ms, body)
 
 

@@ -51,7 +51,8 @@ IN_FLIGHT_MAX: Final = 1_024
 """Requests that wait for an answer, over all clients."""
 
 FRAMES_PER_TURN: Final = 64
-"""Requests taken in one turn of the loop: some 2 ms."""
+TURN_S: Final = 0.01
+"""Requests taken in one turn of the loop: some 2 ms of small ones; imports take longer each."""
 
 PAGES_PER_TURN: Final = 4
 """Pages encoded in one turn: 2,000 stays take about a millisecond."""
@@ -226,19 +227,27 @@ class ControlServer:
         # Also takes note of clients that have read: a send alone looks at most once a millisecond.
         self._socket.getsockopt(zmq.EVENTS)
         more_pages = self._hand_out()
+        more_requests = self._take_requests()
+        if more_pages or more_requests:
+            self._plan_pump()
+        if self._sweep is None and (self._in_flight or self._queues):
+            self._sweep = self._loop.call_later(SWEEP_S, self._forget_overdue)
+
+    def _take_requests(self) -> bool:
+        """As many as one turn allows; True if more may be waiting."""
+        until_s = self._loop.time() + TURN_S
         for _ in range(FRAMES_PER_TURN):
             try:
                 client, frame = self._receive()
             except zmq.Again:
-                break
+                return False
             if frame is not None:
                 self._take(client, frame)
-        else:
-            self._plan_pump()
-        if more_pages:
-            self._plan_pump()
-        if self._sweep is None and (self._in_flight or self._queues):
-            self._sweep = self._loop.call_later(SWEEP_S, self._forget_overdue)
+            if self._socket.closed:
+                return False
+            if self._loop.time() >= until_s:
+                break
+        return True
 
     def _receive(self) -> tuple[bytes, bytes | None]:
         """A client and its frame; None for a message that has not exactly one. Raises Again."""

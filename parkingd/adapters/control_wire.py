@@ -106,7 +106,11 @@ def encode_reply(reply: Reply) -> bytes:
         "at": reply.at_ms,
         "body": reply.body,
     }
-    return cast(bytes, msgpack.packb(fields))
+    try:
+        return cast(bytes, msgpack.packb(fields))
+    except UnicodeEncodeError:
+        # A path or a system's message with bytes that are no text: the rest is still worth saying.
+        return cast(bytes, msgpack.packb(fields, unicode_errors="replace"))
 
 
 def decode_reply(frame: bytes | memoryview) -> Reply:

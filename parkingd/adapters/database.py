@@ -233,7 +233,7 @@ class Database:
         """Add a batch to the open transaction, in the order of its fields."""
         if batch.wipe:
             self._forget_waiting(keep_meta=True)
-            for table in ("run", "record", "request", "pending"):
+            for table in ("run", "record", "request"):
                 self._connection.execute(f"DELETE FROM {table}")
         for run in batch.runs:
             self._runs[_signed(run.origin), run.first] = (run.last, pack_events(run.events))

@@ -135,13 +135,8 @@ def control_socket_path(runtime_dir: Path, cluster: str, name: str) -> Path:
 
     Raises ConfigError for a cluster or node name that is none, and over 100 bytes.
     """
-    for what, text in (("cluster", cluster), ("node", name)):
-        if len(text) > NAME_LENGTH_MAX or _NAME.fullmatch(text) is None:
-            raise ConfigError(
-                f"{text!r} is not a {what} name",
-                f"1-{NAME_LENGTH_MAX} of letters, digits, '.', '_', '-',"
-                " the first a letter or digit",
-            )
+    check_name("cluster", cluster)
+    check_name("node", name)
     path = runtime_dir / cluster / f"{name}{SOCKET_SUFFIX}"
     length = len(os.fsencode(path))
     if length > SOCKET_PATH_BYTES_MAX:
@@ -151,6 +146,15 @@ def control_socket_path(runtime_dir: Path, cluster: str, name: str) -> Path:
             "name a shorter directory with --runtime-dir",
         )
     return path
+
+
+def check_name(what: str, text: str) -> None:
+    """Raises ConfigError for what is not a ``what`` name and could lead out of a directory."""
+    if len(text) > NAME_LENGTH_MAX or _NAME.fullmatch(text) is None:
+        raise ConfigError(
+            f"{text!r} is not a {what} name",
+            f"1-{NAME_LENGTH_MAX} of letters, digits, '.', '_', '-', the first a letter or digit",
+        )
 
 
 def lock_path(socket: Path) -> Path:

@@ -127,6 +127,8 @@ class SqliteStore:
                 self._commit_taken()
                 while self._backups and not self._database.in_transaction:
                     self._back_up(self._backups.popleft())
+                    # A backup that filled the disk has ended: what failed meanwhile goes on.
+                    self._commit_taken()
             self._database.roll_back()
         finally:
             self._database.close()

@@ -82,7 +82,9 @@ def _wait(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="CSV or JSON lines; - is standard input")
+    parser.add_argument(
+        "file", metavar="FILE", help="CSV (plate,gate[,time]) or JSON lines; - is standard input"
+    )
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +101,7 @@ def _backup(parser: argparse.ArgumentParser) -> None:
 COMMANDS: Final = {
     "track": CommandHelp(
         "PLATE GATE",
-        "Record here that a car entered, without asking anybody.",
+        "Record here that a car entered, without asking.",
         ("track ABC123 1", "track 'KA 12 AB 3456' --gate 2", "track ABC123 1 --json"),
         _plate_and_gate,
         changes=True,
@@ -122,13 +124,13 @@ COMMANDS: Final = {
     ),
     "where": CommandHelp(
         "PLATE",
-        "Show where and since when one car is inside; exit status 5 when it is not.",
+        "Show one car; exit status 5 when it is not inside.",
         ("where ABC123", "where ABC123 --json"),
         _plate,
     ),
     "members": CommandHelp(
         "[forget NAME]",
-        "List the members of the cluster, or forget a dead one that will not come back.",
+        "List the members, or forget a dead one.",
         ("members", "members --json", "members forget joe"),
         _members,
     ),
@@ -137,13 +139,13 @@ COMMANDS: Final = {
     ),
     "digest": CommandHelp(
         "",
-        "Compare the state of all members: equal roots mean equal replicas.",
+        "Compare all members: equal roots, equal replicas.",
         ("digest", "digest --json"),
         _nothing,
     ),
     "discover": CommandHelp(
         "",
-        "List the addresses that discovery proposed, and what became of each.",
+        "List what discovery found, and what became of it.",
         ("discover", "discover -o tsv"),
         _nothing,
     ),
@@ -156,33 +158,33 @@ COMMANDS: Final = {
     ),
     "correct": CommandHelp(
         "OLD NEW",
-        "Repair a misread plate; refused if the new one is already inside.",
+        "Repair a misread plate; refused if NEW is inside.",
         ("correct ABC123 ABC128",),
         _correct,
         changes=True,
     ),
     "remove": CommandHelp(
         "PLATE",
-        "Drop a ghost: close the stays of a plate that are known here.",
+        "Drop a ghost: close the stays that are known here.",
         ("remove ABC123", "remove ABC123 --dot 00000000000000ab:17"),
         _remove,
         changes=True,
     ),
     "wait": CommandHelp(
         "--for COND",
-        "Wait until conditions hold; exit status 4 when they do not in time.",
+        "Wait until conditions hold; exit status 4 if late.",
         ("wait --for ready", "wait --for members=3 --for synced --timeout 10"),
         _wait,
     ),
     "import": CommandHelp(
         "FILE",
-        "Record many entries from CSV (plate,gate[,time]) or JSON lines.",
+        "Record many entries from CSV or JSON lines.",
         ("import cars.csv", "import - < cars.jsonl", "import cars.csv --json"),
         _import,
     ),
     "export": CommandHelp(
         "",
-        "Write the vehicles, in a form that import reads, or the event log.",
+        "Write vehicles, for import to read, or the event log.",
         ("export > cars.csv", "export --format jsonl", "export --log"),
         _export,
     ),
@@ -194,7 +196,7 @@ COMMANDS: Final = {
     ),
     "leave": CommandHelp("", "Hand over and stop the daemon.", ("leave --name gary",), _nothing),
     "version": CommandHelp(
-        "", "Show the versions of this command and of the daemon.", ("version",), _nothing
+        "", "Show the versions of this command and the daemon.", ("version",), _nothing
     ),
 }
 
@@ -314,11 +316,16 @@ def _add_global_flags(parser: argparse.ArgumentParser, described: CommandHelp) -
     group.add_argument(
         "-o",
         "--output",
+        metavar="FORMAT",
         choices=("table", "json", "jsonl", "tsv"),
-        help="default: table on a terminal, else tsv (PARKINGD_OUTPUT)",
+        help="table, json, jsonl or tsv; default: table on a terminal, else tsv (PARKINGD_OUTPUT)",
     )
     group.add_argument(
-        "--color", choices=("auto", "always", "never"), default="auto", help="default: auto"
+        "--color",
+        metavar="WHEN",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="auto, always or never; default: auto",
     )
     group.add_argument("-h", "--help", action="store_true", help="show this")
 
@@ -374,7 +381,7 @@ Commands:
 {commands}
 
 Flags, before or after the command:
-  --name NODE           which daemon; not needed while only one runs (PARKINGD_NAME)
+  --name NODE           which daemon, where several run (PARKINGD_NAME)
   --cluster NAME        of which cluster (PARKINGD_CLUSTER)
   --runtime-dir DIR     where its socket is (PARKINGD_RUNTIME_DIR)
   --control ipc://PATH  the socket itself (PARKINGD_CONTROL)
@@ -382,7 +389,7 @@ Flags, before or after the command:
   --json, -o FORMAT     table, json, jsonl or tsv; table on a terminal, else tsv
   --color WHEN          auto, always or never
   --version             the version of this command
-  --help                this; {PROGRAM} COMMAND --help says more about a command
+  --help                this; COMMAND --help says more about one
 
 Exit status:
   0  done, admitted, true     5   not found

@@ -12,19 +12,16 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from parkingd.adapters.client import CODE_NO_DAEMON, CODE_NOT_PERMITTED, Trouble
 from parkingd.adapters.rundir import (
     Daemon,
-    control_socket_path,
+    check_name,
     find_daemons,
     hidden_directory,
     search_dirs,
 )
 from parkingd.errors import UsageError
-
-DEFAULT_CLUSTER: Final = "default"
 
 
 def find_socket(args: Namespace, environ: Mapping[str, str]) -> Path | Trouble:
@@ -37,7 +34,9 @@ def find_socket(args: Namespace, environ: Mapping[str, str]) -> Path | Trouble:
     cluster = args.cluster or environ.get("PARKINGD_CLUSTER") or None
     given = args.runtime_dir or environ.get("PARKINGD_RUNTIME_DIR")
     directories = [Path(given).absolute()] if given else search_dirs(environ)
-    expected = control_socket_path(directories[0], cluster or DEFAULT_CLUSTER, name or "name")
+    for what, text in (("node", name), ("cluster", cluster)):
+        if text is not None:
+            check_name(what, text)
     running = find_daemons(directories, cluster)
     meant = [daemon for daemon in running if name is None or daemon.name == name]
     if len(meant) == 1:
@@ -46,14 +45,14 @@ def find_socket(args: Namespace, environ: Mapping[str, str]) -> Path | Trouble:
         listed = "\n".join(f"  {daemon.name}  in cluster {daemon.cluster}" for daemon in meant)
         what = "daemons run here" if name is None else f"daemons named {name} run here"
         raise UsageError(f"{len(meant)} {what}:\n{listed}", _way_to_choose(meant))
-    hidden = hidden_directory(directories)
+    hidden = None if running else hidden_directory(directories)
     if hidden is not None:
         return Trouble(
             CODE_NOT_PERMITTED,
             f"no daemon of this user runs here, and {hidden} may not be looked into",
             "run this as the daemon's user",
         )
-    return _nobody(name, cluster, running, expected)
+    return _nobody(name, cluster, running, directories)
 
 
 def _control_path(endpoint: str) -> Path:
@@ -73,15 +72,16 @@ def _way_to_choose(meant: list[Daemon]) -> str:
 
 
 def _nobody(
-    name: str | None, cluster: str | None, running: list[Daemon], expected: Path
+    name: str | None, cluster: str | None, running: list[Daemon], directories: list[Path]
 ) -> Trouble:
-    of_cluster = f" of cluster {cluster}" if cluster else ""
-    start = "start one: parkingd" + (f" --name {name}" if name else "")
-    if name is None:
-        return Trouble(CODE_NO_DAEMON, f"no daemon{of_cluster} is running here", start)
-    others = ", ".join(daemon.name for daemon in running)
-    return Trouble(
-        CODE_NO_DAEMON,
-        f"no daemon named {name}{of_cluster} is running here",
-        f"running here: {others}" if others else f"{start} (looked for {expected})",
+    who = (
+        "no daemon"
+        + (f" named {name}" if name else "")
+        + (f" of cluster {cluster}" if cluster else "")
     )
+    if running:
+        hint = "running here: " + ", ".join(daemon.name for daemon in running)
+    else:
+        start = "start one: parkingd" + (f" --name {name}" if name else "")
+        hint = f"{start} (looked in {', '.join(map(str, directories))})"
+    return Trouble(CODE_NO_DAEMON, f"{who} is running here", hint)

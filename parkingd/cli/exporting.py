@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final
 
-from parkingd.adapters.client import GRACE_S, Trouble
+from parkingd.adapters.client import GRACE_S, Trouble, items_of
 from parkingd.adapters.control_wire import Reply
-from parkingd.adapters.document_values import API, Document, log_items, rfc3339, vehicle_items
+from parkingd.adapters.document_values import API, Document, rfc3339
 from parkingd.cli.ctl_session import EXIT_DONE, Session
 
 VEHICLE_COLUMNS: Final = ("plate", "gate", "time")
@@ -42,12 +42,11 @@ def run_export(session: Session) -> int:
 
 
 def _items(page: Reply) -> list[Document]:
-    rows = page.body.get("rows", ())
     if page.kind == "EventList":
-        return log_items(rows)
+        return items_of(page)
     return [
         {"plate": item["plate"], "gate": item["gate"], "time": item["since"]}
-        for item in vehicle_items(rows)
+        for item in items_of(page)
     ]
 
 

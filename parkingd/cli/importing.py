@@ -264,7 +264,7 @@ def _json_row(line: int, text: str) -> Row | BadRow:
 def _checked(line: int, plate: str, gate: object, at: object) -> Row | BadRow:
     """What the daemon would refuse together with the whole batch is refused here, alone."""
     plate = plate.strip()
-    if not plate or len(plate) > RAW_LENGTH_MAX or not plate.isprintable():
+    if not plate or len(plate) > RAW_LENGTH_MAX or not _is_unicode(plate):
         return BadRow(line, "not a plate")
     if not isinstance(gate, int) or isinstance(gate, bool) or not 1 <= gate < 2**31:
         return BadRow(line, "not a gate number")
@@ -274,6 +274,15 @@ def _checked(line: int, plate: str, gate: object, at: object) -> Row | BadRow:
     if since_ms is None:
         return BadRow(line, "the time is not like 2026-08-01T12:00:00Z")
     return Row(line, plate, gate, since_ms)
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON can name half a surrogate pair, which no encoding can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _wall_ms(at: object) -> int | None:

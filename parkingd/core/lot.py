@@ -72,6 +72,10 @@ class LotRecord:
                 pass
         return True
 
+    def seal_events(self) -> list[Event]:
+        """The events that sealed a replica."""
+        return [event for key, event in self.events.items() if key[0] == "seal"]
+
     def setting(self, key: str) -> int | str | None:
         """The register's value, else what the founding said; None without a lot."""
         event = self.events.get(("setting", key, 0))

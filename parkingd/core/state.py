@@ -61,6 +61,8 @@ class LotState:
         self.stays = Stays(ambiguous_ms)
         self.record = LotRecord()
         self.roster = Roster()
+        self.has_voided_events = False
+        """A seal has declared events void that are part of this state: it cannot be mended."""
 
     # --- events --------------------------------------------------------------------------
 
@@ -88,17 +90,16 @@ class LotState:
                     stays.add_mark(_mark_of(event, body))
             case Removal(plate=plate, covers=covers, request=request):
                 stays.cover(plate, covers, self.context)
-                self._remember(event, request, VERB_REMOVE, plate, len(covers))
+                self._remember(event, request, VERB_REMOVE, plate)
             case Correction(old_plate=old_plate, covers=covers, request=request, plate=plate):
                 stays.cover(old_plate, covers, self.context)
                 self._enter(event, covered)
-                self._remember(event, request, VERB_CORRECT, plate, len(covers))
+                self._remember(event, request, VERB_CORRECT, plate)
             case Setting(request=request, key=key):
                 self.record.absorb(event)
-                self._remember(event, request, VERB_SET, key.upper(), 0)
+                self._remember(event, request, VERB_SET, key.upper())
             case Seal() as seal:
-                self.record.absorb(event)
-                self._void(seal)
+                self._seal(event, seal)
             case _:
                 self.record.absorb(event)
         return Applied.NEW
@@ -111,12 +112,10 @@ class LotState:
         elif stay[5] is not None:
             self.stays.remember(stay[5], stay_effect(stay))
 
-    def _remember(
-        self, event: Event, request: bytes | None, verb: int, plate: str, count: int
-    ) -> None:
+    def _remember(self, event: Event, request: bytes | None, verb: int, plate: str) -> None:
         if request is not None:
             self.stays.remember(
-                request, (event.time, verb, plate, event.origin, event.seq, 0, count, None)
+                request, (event.time, verb, plate, event.origin, event.seq, 0, 0, None)
             )
 
     @staticmethod
@@ -131,6 +130,12 @@ class LotState:
             body.matched,
             body.since,
         )
+
+    def _seal(self, event: Event, seal: Seal) -> None:
+        if seal.replica not in self.record.seals:
+            self.has_voided_events |= holds_void(self.context, seal)
+            self._void(seal)
+        self.record.absorb(event)
 
     # --- fences and seals ----------------------------------------------------------------
 
@@ -147,14 +152,29 @@ class LotState:
 
     def _void(self, seal: Seal) -> None:
         """What nobody holds of a sealed replica counts as received and leaves `early`."""
-        first = seal.upto + 1
-        for start, last in seal.intervals:
-            self.context.add_span(seal.replica, first, start - 1)
-            first = last + 1
+        for first, last in void_spans(seal):
+            self.context.add_span(seal.replica, first, last)
         head = sealed_head(seal)
         for dot in [d for d in self.stays.early if d[0] == seal.replica]:
             if dot[1] > head or not sealed_in(seal, dot[1]):
                 del self.stays.early[dot]
+
+    def exists(self, origin: ReplicaId, seq: int) -> bool:
+        """Whether no seal known here says otherwise."""
+        seal = self.record.seals.get(origin)
+        return seal is None or sealed_in(seal, seq)
+
+    def is_voided(self, context: CausalContext) -> bool:
+        """Whether a peer with this context holds events that a seal known here declared void.
+
+        It cannot know that seal: who does counts the void dots as received.
+        """
+        for event in self.record.seal_events():
+            assert isinstance(event.body, Seal)
+            known = context.contains(event.origin, event.seq)
+            if not known and holds_void(context, event.body):
+                return True
+        return False
 
     def fenced_replicas(self) -> list[ReplicaId]:
         """Fenced and not yet sealed, ascending."""
@@ -224,6 +244,10 @@ class LotState:
     ) -> None:
         """Last step: ctx |= C; early = (early1 | early2) - ctx; and all that is small."""
         stays = self.stays
+        small = list(small)
+        news = [e.body for e in small if isinstance(e.body, Seal)]
+        news = [seal for seal in news if seal.replica not in self.record.seals]
+        self.has_voided_events |= any(holds_void(self.context, seal) for seal in news)
         self.context.join(context)
         for dot in (*stays.early, *early):
             if self.context.contains(dot[0], dot[1]):
@@ -233,7 +257,7 @@ class LotState:
         self.clock.merge(hybrid_high)
         for event in small:
             self.record.absorb(event)
-        for seal in list(self.record.seals.values()):
+        for seal in self.record.seals.values():
             self._void(seal)
         self.roster.name(context.vector)
 
@@ -254,6 +278,27 @@ def sealed_head(seal: Seal) -> int:
 def sealed_in(seal: Seal, seq: int) -> bool:
     """Whether the dot exists."""
     return seq <= seal.upto or any(first <= seq <= last for first, last in seal.intervals)
+
+
+def void_spans(seal: Seal) -> list[tuple[int, int]]:
+    """The holes below the sealed head: nobody holds these."""
+    spans = []
+    first = seal.upto + 1
+    for start, last in seal.intervals:
+        spans.append((first, start - 1))
+        first = last + 1
+    return spans
+
+
+def holds_void(context: CausalContext, seal: Seal) -> bool:
+    """Whether a context that does not know the seal holds what it declares void."""
+    if context.highest(seal.replica) > sealed_head(seal):
+        return True
+    return any(
+        context.contains(seal.replica, seq)
+        for first, last in void_spans(seal)
+        for seq in range(first, last + 1)
+    )
 
 
 def _mark_of(event: Event, body: Exit) -> Mark:

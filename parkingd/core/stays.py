@@ -190,11 +190,9 @@ class Stays:
         return self.stay_count - self.visible_count
 
     def _represents(self, stay: Stay) -> bool:
-        cause = stay[5]
-        if self._closed and stay_cause(stay) in self._closed:
+        cause = stay_cause(stay)
+        if cause in self._closed:
             return False
-        if cause is None:
-            return True
         peers = self._by_cause[cause]
         if peers is stay:
             return True
@@ -246,7 +244,7 @@ class Stays:
 
     def add_stay(self, stay: Stay, *, save: bool = True) -> None:
         """Insert a stay whose dot is neither kept nor covered."""
-        plate, cause = stay[3], stay[5]
+        plate, cause = stay[3], stay_cause(stay)
         if save:
             self.journal.records.append(stay)
         self.stay_count += 1
@@ -254,20 +252,18 @@ class Stays:
         if (
             plate not in entries
             and plate not in self._marks
-            and (cause is None or cause not in self._by_cause)
-            and not (self._closed and stay_cause(stay) in self._closed)
+            and cause not in self._by_cause
+            and cause not in self._closed
         ):
             entries[plate] = stay
-            if cause is not None:
-                self._by_cause[cause] = stay
+            self._by_cause[cause] = stay
             self.visible_count += 1
             self.stays_sum = (self.stays_sum + stay_hash(stay)) % SUM_MODULUS
             return
         plates = self._plates_around(stay)
         self._uncount(plates)
         entries[plate] = _slot((*self.stays_of(plate), stay))
-        if cause is not None:
-            self._by_cause[cause] = _slot((*_listed(self._by_cause.get(cause)), stay))
+        self._by_cause[cause] = _slot((*_listed(self._by_cause.get(cause)), stay))
         self._count(plates)
         self._note_ambiguity(plate, stay[2], self.marks_of(plate))
 
@@ -280,7 +276,7 @@ class Stays:
         return False
 
     def _remove_stay(self, stay: Stay) -> None:
-        plate, cause = stay[3], stay[5]
+        plate, cause = stay[3], stay_cause(stay)
         plates = self._plates_around(stay)
         self._uncount(plates)
         rest = tuple(s for s in self.stays_of(plate) if s is not stay)
@@ -288,13 +284,13 @@ class Stays:
             self._entries[plate] = _slot(rest)
         else:
             del self._entries[plate]
-        if cause is not None:
-            others = tuple(s for s in _listed(self._by_cause[cause]) if s is not stay)
-            if others:
-                self._by_cause[cause] = _slot(others)
-            else:
-                del self._by_cause[cause]
-            self.remember(cause, stay_effect(stay))
+        others = tuple(s for s in _listed(self._by_cause[cause]) if s is not stay)
+        if others:
+            self._by_cause[cause] = _slot(others)
+        else:
+            del self._by_cause[cause]
+        if stay[5] is not None:
+            self.remember(stay[5], stay_effect(stay))
         self._count(plates)
         self.stay_count -= 1
         self.journal.dropped.append((stay[1], stay[0]))
@@ -379,11 +375,9 @@ class Stays:
     # --- counters that follow every change -----------------------------------------------
 
     def _plates_around(self, stay: Stay) -> list[str]:
-        plate, cause = stay[3], stay[5]
-        plates = {plate: None}
-        if cause is not None:
-            for peer in _listed(self._by_cause.get(cause)):
-                plates[peer[3]] = None
+        plates = {stay[3]: None}
+        for peer in self._stays_of_cause(stay_cause(stay)):
+            plates[peer[3]] = None
         return list(plates)
 
     def _plates_of_causes(self, plate: str, causes: Iterable[bytes]) -> list[str]:
@@ -393,9 +387,8 @@ class Stays:
                 plates[stay[3]] = None
         # A mark also decides which stay represents a cause whose other stay is elsewhere.
         for stay in self.stays_of(plate):
-            if stay[5] is not None:
-                for peer in self._stays_of_cause(stay[5]):
-                    plates[peer[3]] = None
+            for peer in self._stays_of_cause(stay_cause(stay)):
+                plates[peer[3]] = None
         return list(plates)
 
     def _uncount(self, plates: list[str]) -> None:

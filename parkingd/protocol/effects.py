@@ -24,7 +24,7 @@ class Persist:
     """
 
     wipe: bool = False
-    """Forget all runs, records, requests and meta values first; ``pending`` stays are kept."""
+    """Forget all runs, records and requests first; meta values and pending stays are kept."""
     open_ended: bool = False
     """More parts of the same transaction follow: commit with the first batch that is not."""
     runs: tuple[Run, ...] = ()
@@ -137,6 +137,7 @@ class StartOverReason(Enum):
 
     DOTS_SEEN_ELSEWHERE = "peers hold later events of this replica than its disk"
     REPLICA_TWICE = "another machine runs with this replica id"
+    ORPHANED = "nobody has the record of the lot that it joined"
     OLDER_LOT = "an older lot was met"
     FENCED = "this replica was let go while it was away"
 
@@ -147,12 +148,13 @@ class StartOver:
 
     ``keep``: the stored state stays as it is, only the id is new. Otherwise the database is set
     aside, and ``pending`` becomes `StoredState.pending` of the new one, in the transaction that
-    creates it.
+    creates it. ``review``: packed stays that only this node has, for an operator to judge.
     """
 
     reason: StartOverReason
     keep: bool
     pending: tuple[bytes, ...] = ()
+    review: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

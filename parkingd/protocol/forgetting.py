@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from parkingd.core.causal import CausalContext
 from parkingd.core.events import Event, Fence, Seal
 from parkingd.core.ids import Dot, Now, ReplicaId
+from parkingd.protocol.codec import pack_record
 from parkingd.protocol.effects import Level, StartOver, StartOverReason
 from parkingd.protocol.members import MemberState
 from parkingd.protocol.messages import ContextPart, FenceReport, Sender
@@ -55,9 +56,28 @@ class Fences:
         """A fence or a seal has become part of the state."""
         shared = self._shared
         if isinstance(event.body, Fence | Seal) and event.body.replica == shared.replica_id:
-            is_own_seal = isinstance(event.body, Seal) and event.origin == shared.replica_id
-            if not is_own_seal:
-                shared.outbox.end = StartOver(StartOverReason.FENCED, keep=False)
+            if event.origin != shared.replica_id:
+                self.start_over()
+        elif shared.replica.state.has_voided_events:
+            self.start_over()
+
+    def start_over(self) -> None:
+        """This replica was let go, or holds what a seal has declared void: it was cut off while
+        others decided. What no other disk has is offered for review, never merged: late marks
+        would hide re-entries, and late entries would show cars that have left unseen."""
+        shared = self._shared
+        state = shared.replica.state
+        covered: dict[ReplicaId, int] = {}
+        for member in shared.members.all():
+            row = state.roster.durable.get(member.replica, {})
+            for origin, upto in row.items():
+                covered[origin] = max(upto, covered.get(origin, 0))
+        review = tuple(
+            pack_record(stay)
+            for stay in state.stays.all_visible()
+            if stay[0] > covered.get(stay[1], 0) or not state.exists(stay[1], stay[0])
+        )
+        shared.outbox.end = StartOver(StartOverReason.FENCED, keep=False, review=review)
 
     def report(self, now: Now) -> None:
         """Tell every live member what is held here of each fenced replica, once each."""
@@ -70,14 +90,21 @@ class Fences:
                 key = (fenced, member.name, member.incarnation)
                 if now.mono_ms >= self._told.get(key, now.mono_ms):
                     self._told[key] = now.mono_ms + ASK_AGAIN_MS
-                    shared.outbox.send(member.address, FenceReport(self._held(fenced)))
+                    shared.outbox.send(
+                        member.address, FenceReport(self._held(fenced), self._known())
+                    )
 
     def _held(self, fenced: ReplicaId) -> ContextPart:
         context = self._shared.replica.state.context
         return ContextPart(fenced, context.upto(fenced), tuple(context.intervals.get(fenced, ())))
 
+    def _known(self) -> tuple[ReplicaId, ...]:
+        state = self._shared.replica.state
+        return tuple(state.roster.members(state.context.vector, {}))
+
     def receive_report(self, sender: Sender, report: FenceReport) -> None:
         """A member has frozen what it holds."""
+        self._shared.replica.state.roster.name(report.known)
         self._reports.setdefault(report.held.origin, {})[sender.replica] = report.held
 
     # --- requests ------------------------------------------------------------------------

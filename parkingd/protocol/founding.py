@@ -39,6 +39,7 @@ class Founding:
         self._ready_ms: int | None = None
         self._window_ms = 0
         self._founded_here = False
+        self._orphan_ms: int | None = None
         self._join_known = shared.replica.own_seq > 1
 
     def discovery_ready(self, fact: DiscoveryReady, now: Now) -> None:
@@ -54,21 +55,33 @@ class Founding:
         """Compare lots with a node that says hello; False: it will come again as another."""
         shared = self._shared
         own, theirs = shared.lot, hello.lot
-        if theirs is None or own == theirs:
+        if theirs is None or own == theirs or not hello.founded:
             return True
         if own is None:
             self._join(theirs, now)
             return True
+        if not shared.has_lot:
+            self._leave_lot(StartOverReason.ORPHANED)
+            return False
         if own < theirs:
             shared.outbox.notice(Level.INFO, "younger_lot_met", member=sender.name)
             return True
-        live = list(shared.replica.state.stays.all_visible())
         shared.outbox.notice(
-            Level.WARNING, "older_lot_met", member=sender.name, lot=theirs.hex(), cars=len(live)
+            Level.WARNING,
+            "older_lot_met",
+            member=sender.name,
+            lot=theirs.hex(),
+            cars=shared.replica.state.stays.visible_count,
         )
-        pending = tuple(pack_record(stay) for stay in (*live, *shared.replica.pending.values()))
-        shared.outbox.end = StartOver(StartOverReason.OLDER_LOT, keep=False, pending=pending)
+        self._leave_lot(StartOverReason.OLDER_LOT)
         return False
+
+    def _leave_lot(self, reason: StartOverReason) -> None:
+        """Begin anew without a lot; the live stays come along."""
+        replica = self._shared.replica
+        live = (*replica.state.stays.all_visible(), *replica.pending.values())
+        pending = tuple(pack_record(stay) for stay in live)
+        self._shared.outbox.end = StartOver(reason, keep=False, pending=pending)
 
     def _join(self, lot: bytes, now: Now) -> None:
         shared = self._shared
@@ -84,11 +97,18 @@ class Founding:
 
     # --- time ----------------------------------------------------------------------------
 
-    def tick(self, now: Now) -> None:
-        """Found a lot when the window has passed; mint the join of a new id."""
+    def tick(self, now: Now, *, is_receiving: bool) -> None:
+        """Found a lot when the window has passed; mint the join of a new id; give up a lot of
+        which nobody brings the record."""
         shared = self._shared
         if shared.lot is not None:
             self._mint_join(now)
+            if shared.has_lot or is_receiving or self._ready_ms is None:
+                self._orphan_ms = None
+            elif self._orphan_ms is None:
+                self._orphan_ms = now.mono_ms
+            elif now.mono_ms - self._orphan_ms >= shared.settings.orphan_ms:
+                self._leave_lot(StartOverReason.ORPHANED)
             return
         if self._ready_ms is None or now.mono_ms < self._ready_ms + self._window_ms:
             return

@@ -95,6 +95,8 @@ class Hello:
     ephemeral: bool
     version: str
     """Software version, for people."""
+    founded: bool
+    """The founding of ``lot`` is here; without it the sender only waits for that lot's record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +269,13 @@ class RootAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FenceReport:
-    """I hold the fence of this replica, and this much of its events, and will take no more."""
+    """I hold the fence of this replica, and this much of its events, and will take no more.
+
+    ``known``: every replica I have heard of. One that the asker has not must report as well.
+    """
 
     held: ContextPart
+    known: tuple[ReplicaId, ...]
 
 
 Message: TypeAlias = (

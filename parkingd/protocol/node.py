@@ -104,7 +104,13 @@ class Node:
             shared.warnings[f"store_{number}"] = warning
         self._started_ms = now.mono_ms
         self._founding = Founding(shared)
-        self._peering = Peering(shared, meet=self._founding.meet, joined=self._member_joined)
+        self._fences = Fences(shared)
+        self._peering = Peering(
+            shared,
+            meet=self._founding.meet,
+            joined=self._member_joined,
+            let_go=self._fences.start_over,
+        )
         self._replication = Replication(
             shared,
             applied=self._events_applied,
@@ -113,7 +119,6 @@ class Node:
             diverged=self._replicas_differ,
         )
         self._snapshots = Snapshots(shared, pause=self._pause, joined=self._snapshot_ended)
-        self._fences = Fences(shared)
         self._leaving = Leaving(shared, self._replication)
         self._reports = Reports(shared)
         self._roots = Roots(shared)
@@ -133,6 +138,7 @@ class Node:
         self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
         self._discovered = False
         self._has_said_goodbye = False
+        self._lot_told = (self.lot, shared.has_lot)
 
     # --- inspection ----------------------------------------------------------------------
 
@@ -375,8 +381,16 @@ class Node:
 
     def _snapshot_ended(self, member: Member | None, now: Now) -> None:
         self._behind_of = None
+        if self.state.has_voided_events:
+            self._fences.start_over()
         if member is not None:
             self._replication.pull_soon(member)
+
+    def _tell_lot(self) -> None:
+        """We have a lot now: greet those who met us without."""
+        self._lot_told = (self.lot, self._shared.has_lot)
+        for member in self._shared.members.alive():
+            self._peering.greet(member.address, self._now)
 
     # --- tick ----------------------------------------------------------------------------
 
@@ -389,12 +403,8 @@ class Node:
         self._peering.tick(now)
         if self._peering.in_handshake(now):
             self._founding.wait_for_handshake(now)
-        had_lot = shared.lot is not None
         if not self._snapshots.is_joining:
-            self._founding.tick(now)
-        if not had_lot and shared.lot is not None:
-            for member in shared.members.alive():
-                self._peering.greet(member.address, now)
+            self._founding.tick(now, is_receiving=self._snapshots.is_receiving)
         self._snapshots.tick(now)
         self._replication.tick(now)
         if shared.replica.pending and self._may_mint(now) and self.is_joined():
@@ -491,6 +501,8 @@ class Node:
         if isinstance(self._shared.outbox.end, StartOver) and not self._has_said_goodbye:
             self._has_said_goodbye = True
             self._leaving.say_goodbye()
+        if self._lot_told != (self.lot, self._shared.has_lot):
+            self._tell_lot()
         self._intake.retry(self._now)
         self._waits.check(self._now)
         return self._shared.outbox.take(self._shared.replica)

@@ -66,11 +66,14 @@ class Peering:
         *,
         meet: Callable[[Sender, Hello, Now], bool],
         joined: Callable[[Member, Now], None],
+        let_go: Callable[[], None],
     ) -> None:
-        """``meet`` decides about lots and may refuse; ``joined`` hears of each (re)new member."""
+        """``meet`` decides about lots and may refuse; ``joined`` hears of each (re)new member;
+        ``let_go``: a member says that this replica is not wanted any more."""
         self._shared = shared
         self._meet = meet
         self._joined = joined
+        self._let_go = let_go
         self._greetings: dict[Address, Greeting] = {}
         self._name_refused_ms: int | None = None
         self._welcomed = False
@@ -148,7 +151,9 @@ class Peering:
             greeting.asked += 1
             greeting.next_ms = now.mono_ms + greeting.pause_ms
             greeting.pause_ms = min(2 * greeting.pause_ms, settings.hello_retry_ms_max)
-            if greeting.state == STATE_CONNECTED:
+            member = self._shared.members.at(greeting.address)
+            is_silent = member is not None and member.state is MemberState.DEAD
+            if greeting.state == STATE_CONNECTED and is_silent:
                 greeting.state, greeting.detail = STATE_TRYING, "it fell silent"
             self.greet(greeting.address, now)
 
@@ -158,7 +163,10 @@ class Peering:
         if greeting.state != STATE_CONNECTED:
             return True
         member = self._shared.members.at(greeting.address)
-        return member is not None and member.state is MemberState.DEAD
+        if member is None or member.state is MemberState.LEFT:
+            return False
+        # Also until it knows our lot, or we know its: a hello that said so may have been lost.
+        return member.state is MemberState.DEAD or member.lot != self._shared.lot
 
     def next_deadline(self) -> int | None:
         """When somebody is due, in monotonic milliseconds."""
@@ -179,6 +187,7 @@ class Peering:
             shared.context_wire(),
             shared.settings.ephemeral,
             shared.settings.version,
+            shared.has_lot,
         )
 
     # --- hellos --------------------------------------------------------------------------
@@ -192,7 +201,7 @@ class Peering:
         if sender.link is None:
             shared.counters["refused_hello_on_pub"] += 1
             return
-        if sender.replica in shared.replica.state.record.fences:
+        if self._is_let_go(sender, hello):
             if isinstance(sender.link, Route):
                 refusal = Refused(REFUSED_FENCED, "this replica was let go")
                 shared.outbox.send(sender.link, refusal)
@@ -216,6 +225,14 @@ class Peering:
         if isinstance(sender.link, Route):
             shared.outbox.send(sender.link, self._hello(now, answer=True))
         self._admit(sender, hello, now)
+
+    def _is_let_go(self, sender: Sender, hello: Hello) -> bool:
+        """Fenced, or cut off while another replica was: it must begin anew."""
+        state = self._shared.replica.state
+        if sender.replica in state.record.fences or sender.replica in state.record.seals:
+            return True
+        same_lot = hello.lot is not None and hello.lot == self._shared.lot
+        return same_lot and state.is_voided(from_wire(hello.context))
 
     def _own_replica(self, sender: Sender, hello: Hello, now: Now) -> None:
         shared = self._shared
@@ -250,7 +267,7 @@ class Peering:
             return
         self._mark(sender.link, refused.reason, refused.detail)
         if refused.reason == REFUSED_FENCED:
-            shared.outbox.end = StartOver(StartOverReason.FENCED, keep=False)
+            self._let_go()
         elif refused.reason == REFUSED_NAME_TAKEN and not self._welcomed:
             if self._name_refused_ms is None:
                 self._name_refused_ms = now.mono_ms
@@ -309,10 +326,13 @@ class Peering:
             self._joined(member, now)
 
     def _connected(self, address: Address, name: str) -> None:
+        settings = self._shared.settings
         greeting = self._greetings.get(address)
         if greeting is None:
-            return
-        settings = self._shared.settings
+            if len(self._greetings) >= CANDIDATES_MAX:
+                return
+            greeting = Greeting(address, "hello", name, STATE_CONNECTED, "", 0, 0)
+            self._greetings[address] = greeting
         greeting.state, greeting.detail, greeting.name = STATE_CONNECTED, "", name
         greeting.asked, greeting.pause_ms = 0, settings.hello_retry_ms
 

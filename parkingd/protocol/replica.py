@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from parkingd.core.causal import CausalContext
 from parkingd.core.events import Body, Event
 from parkingd.core.hybrid import physical_ms
-from parkingd.core.ids import Dot, ReplicaId, Vector
+from parkingd.core.ids import ReplicaId, Vector
 from parkingd.core.records import Record
 from parkingd.core.state import Applied, LotState, add_record
 from parkingd.errors import WireError
@@ -101,8 +101,8 @@ class Replica:
         if META_CONTEXT in meta:
             state.context = CausalContext.from_parts(unpack_context_untrusted(meta[META_CONTEXT]))
             state.clock.merge(int.from_bytes(meta[META_HYBRID], "big"))
-            for origin, _, spans in unpack_context_untrusted(meta[META_EARLY]):
-                for first, last in spans:
+            for origin, upto, spans in unpack_context_untrusted(meta[META_EARLY]):
+                for first, last in ((1, upto), *spans):
                     dots = ((origin, seq) for seq in range(first, last + 1))
                     state.stays.early.update(dict.fromkeys(dots))
         if META_FLOORS in meta:
@@ -204,6 +204,8 @@ class Replica:
         collected = state.collect()
         horizon = physical_ms(state.clock.last) - REQUEST_MEMORY_MS
         state.stays.forget_requests(max(0, horizon) << 16)
+        if state.record.founding() is None:
+            return collected  # A joiner: its join may be here only, whatever its roster says.
         covered = state.roster.covered_by_all(state.context.vector, state.record.seals)
         for origin, upto in covered.items():
             self._trim(origin, upto)
@@ -318,10 +320,13 @@ class Replica:
 
     def _meta(self) -> tuple[tuple[str, bytes], ...]:
         state = self.state
+        early = CausalContext()  # A set of dots is a set of dots.
+        for dot in state.stays.early:
+            early.add(*dot)
         meta = [
             (META_CONTEXT, pack_context(state.context.parts())),
             (META_HYBRID, state.clock.last.to_bytes(8, "big")),
-            (META_EARLY, pack_context(_early_parts(state.stays.early))),
+            (META_EARLY, pack_context(early.parts())),
         ]
         if self._lot is not None and self._lot_saved != self._lot:
             meta.append((META_LOT, self._lot))
@@ -362,15 +367,3 @@ def _as_runs(events: list[tuple[ReplicaId, int, bytes]]) -> tuple[Run, ...]:
     if packed:
         runs.append(Run(origin, first, tuple(packed)))
     return tuple(runs)
-
-
-def _early_parts(
-    early: Iterable[Dot],
-) -> list[tuple[int, int, tuple[tuple[int, int], ...]]]:
-    by_origin: dict[ReplicaId, list[int]] = {}
-    for origin, seq in early:
-        by_origin.setdefault(origin, []).append(seq)
-    return [
-        (origin, 0, tuple((seq, seq) for seq in sorted(by_origin[origin])))
-        for origin in sorted(by_origin)
-    ]

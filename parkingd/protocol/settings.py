@@ -45,6 +45,9 @@ class NodeSettings:
     """A node that finds no lot for this long founds one."""
     founding_patient_ms: int = 5_000
     """The same when peers were named by address or SRV: they are there, only slow."""
+    orphan_ms: int = 10_000
+    """A node that joined a lot and gets no record of it for this long starts without one: the
+    only disk that had it may be lost. Half: a short cut makes two lots, which merge later."""
     amnesia_check_ms: int = 2_000
     """After a restart peers are asked for our highest seq for at most this long before minting."""
     name_taken_ms: int = 3_000

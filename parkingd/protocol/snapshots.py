@@ -218,6 +218,9 @@ class Snapshots:
         if header.lot != self._shared.lot:
             self._give_up("another lot", now)
             return
+        if self._shared.replica.state.is_voided(from_wire(header.context)):
+            self._give_up("it holds events that are void", now)
+            return
         receiving.header = header
         if self._shared.replica.is_empty and not receiving.repair:
             receiving.streams = True

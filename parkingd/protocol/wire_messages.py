@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
-from parkingd.core.ids import SEQ_MAX
+from parkingd.core.ids import SEQ_MAX, ReplicaId
 from parkingd.protocol import checks
 from parkingd.protocol.limits import (
     CHUNK_BYTES_MAX,
@@ -70,6 +70,7 @@ def _hello_fields(message: Hello) -> Fields:
         _context_fields(message.context),
         message.ephemeral,
         message.version,
+        message.founded,
     )
 
 
@@ -83,6 +84,7 @@ def _hello(fields: Fields) -> Hello:
         context_of(fields[5]),
         checks.boolean(fields[6], "ephemeral"),
         checks.text(fields[7], "version"),
+        checks.boolean(fields[8], "founded"),
     )
 
 
@@ -300,11 +302,11 @@ def _root_answer(fields: Fields) -> RootAnswer:
 
 
 def _fence_report_fields(message: FenceReport) -> Fields:
-    return (_part_fields(message.held),)
+    return (_part_fields(message.held), message.known)
 
 
 def _fence_report(fields: Fields) -> FenceReport:
-    return FenceReport(_part(fields[0]))
+    return FenceReport(_part(fields[0]), _replicas(fields[1]))
 
 
 # --- what several messages carry ---------------------------------------------------------------
@@ -361,6 +363,10 @@ def _part(value: object) -> ContextPart:
     )
 
 
+def _replicas(value: object) -> tuple[ReplicaId, ...]:
+    return tuple(map(checks.replica_id, checks.array(value, REPLICAS_MAX, "replicas")))
+
+
 def _runs_fields(runs: tuple[Run, ...]) -> Fields:
     return tuple((run.origin, run.first, run.events) for run in runs)
 
@@ -415,7 +421,7 @@ KIND_PULL_REPLY: Final = 7
 KIND_SNAPSHOT_HEADER: Final = 10
 KIND_SNAPSHOT_CHUNK: Final = 11
 
-_register(1, Hello, 8, _hello_fields, _hello)
+_register(1, Hello, 9, _hello_fields, _hello)
 _register(2, Refused, 2, _refused_fields, _refused)
 _register(3, Heartbeat, 6, _heartbeat_fields, _heartbeat)
 _register(4, Goodbye, 1, _goodbye_fields, _goodbye)
@@ -431,4 +437,4 @@ _register(13, SnapshotTrailer, 4, _snapshot_trailer_fields, _snapshot_trailer)
 _register(14, SnapshotAbort, 2, _snapshot_abort_fields, _snapshot_abort)
 _register(15, RootQuery, 1, _root_query_fields, _root_query)
 _register(16, RootAnswer, 3, _root_answer_fields, _root_answer)
-_register(17, FenceReport, 1, _fence_report_fields, _fence_report)
+_register(17, FenceReport, 2, _fence_report_fields, _fence_report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -37,7 +38,9 @@ class Station:
         )
         self.port = self.pub_port = 0
 
-    def bind(self, port: int = 0, host: str | None = "127.0.0.1") -> Station:
+    def bind(self, port: int | None = None, host: str | None = "127.0.0.1") -> Station:
+        if port is None:
+            port = unused_address().port
         self.port, self.pub_port = self.transport.bind(host, port)
         return self
 
@@ -117,10 +120,15 @@ async def served(node: Station, client: Station, text: bytes = b"honest") -> Non
 
 
 def unused_address() -> Address:
-    """Loopback, a port (and its successor) where nobody listens."""
+    """Loopback, a port where nobody listens, nor on the next. Below the range from which the
+    kernel takes the ports of outgoing connections, so that it stays unused for a while."""
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port = first.getsockname()[1]
-            with socket.socket() as second:
-                if port < 65535 and second.connect_ex(("127.0.0.1", port + 1)) != 0:
-                    return Address("127.0.0.1", port)
+        port = random.randrange(20_000, 32_000)
+        try:
+            with (
+                socket.create_server(("127.0.0.1", port)),
+                socket.create_server(("127.0.0.1", port + 1)),
+            ):
+                return Address("127.0.0.1", port)
+        except OSError:
+            continue

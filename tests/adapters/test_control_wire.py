@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -25,6 +27,11 @@ REPLY = Reply(7, False, "VehicleList", "gary", 10**12, {"rows": [["A", 1, 2**64 
 def fields(**changes: object) -> bytes:
     request = {"v": 1, "id": 7, "verb": "lot", "args": {}, "deadline_ms": 5} | changes
     return bytes(msgpack.packb(request))
+
+
+def test_text_that_is_not_unicode_does_not_keep_an_answer_from_its_reader() -> None:
+    reply = REPLY._replace(body={"detail": "no such file: \udcff"})
+    assert decode_reply(encode_reply(reply)).body == {"detail": "no such file: ?"}
 
 
 def test_requests_and_replies_survive_the_wire() -> None:
@@ -81,17 +88,13 @@ def test_a_bad_request_with_an_id_can_be_answered(changes: dict[str, object]) ->
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_a_wire_error(frame: bytes) -> None:
     for decode in (decode_request_untrusted, decode_reply):
-        try:
+        with suppress(WireError):
             assert decode(frame) is not None
-        except WireError as error:
-            assert error.reason
 
 
 @given(st.integers(0, 60), st.integers(0, 255))
 def test_any_damage_to_a_reply_gives_a_value_or_a_wire_error(place: int, byte: int) -> None:
     frame = bytearray(encode_reply(REPLY))
     frame[place % len(frame)] = byte
-    try:
-        assert decode_reply(bytes(frame)).body is not None
-    except WireError as error:
-        assert error.reason
+    with suppress(WireError):
+        assert isinstance(decode_reply(bytes(frame)).body, dict)

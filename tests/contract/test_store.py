@@ -343,7 +343,7 @@ def test_another_lot_begins_with_the_pending_stays_alone_and_another_replica(ben
     assert state.warnings == (f"new replica id: {StartOverReason.OLDER_LOT.value}",)
 
 
-def test_pending_stays_remain_until_they_are_done_or_wiped(bench: Bench) -> None:
+def test_pending_stays_remain_until_they_are_done_even_through_a_wipe(bench: Bench) -> None:
     bench.start()
     bench.close()
     pending = tuple(b"p%d" % n for n in range(1, 5))
@@ -356,7 +356,7 @@ def test_pending_stays_remain_until_they_are_done_or_wiped(bench: Bench) -> None
     bench.submit(Persist(wipe=True, token=1))
     bench.commit()
     bench.close()
-    assert bench.start().pending == ()
+    assert bench.start().pending == ((1, b"p1"), (4, b"p4"))
 
 
 def test_a_new_replica_on_the_same_state_keeps_everything_else(bench: Bench) -> None:

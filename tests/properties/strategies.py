@@ -157,7 +157,7 @@ runs = st.lists(st.builds(msg.Run, replicas, st.integers(1, 2**40), event_lists)
 
 messages: dict[type, st.SearchStrategy[msg.Message]] = {
     msg.Hello: st.builds(
-        msg.Hello, st.booleans(), requests, ports, ports, walls, contexts, st.booleans(), texts
+        msg.Hello, st.booleans(), requests, ports, ports, walls, contexts, st.booleans(), texts, st.booleans()
     ),
     msg.Refused: st.builds(msg.Refused, names, texts),
     msg.Heartbeat: st.builds(
@@ -208,7 +208,7 @@ messages: dict[type, st.SearchStrategy[msg.Message]] = {
     msg.SnapshotAbort: st.builds(msg.SnapshotAbort, nonces, texts),
     msg.RootQuery: st.builds(msg.RootQuery, nonces),
     msg.RootAnswer: st.builds(msg.RootAnswer, nonces, roots, contexts),
-    msg.FenceReport: st.builds(msg.FenceReport, parts()),
+    msg.FenceReport: st.builds(msg.FenceReport, parts(), st.lists(replicas, max_size=4).map(tuple)),
 }
 any_message = st.one_of(*messages.values())
 

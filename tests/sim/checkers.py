@@ -16,10 +16,12 @@ and from time to time: equal contexts without holes have equal roots.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from parkingd.core.causal import CausalContext, Span
 from parkingd.core.ids import Dot, ReplicaId
+from parkingd.core.records import STAY_FIELDS, Stay
+from parkingd.core.stays import stay_cause
 from parkingd.protocol import codec, messages, outcomes
 from parkingd.protocol.effects import (
     Effects,
@@ -27,7 +29,6 @@ from parkingd.protocol.effects import (
     Reply,
     Send,
     StartOver,
-    StartOverReason,
     StoredState,
 )
 from tests.sim.history import History, Violation
@@ -35,7 +36,8 @@ from tests.sim.trace import dot_text, event_text, short
 
 if TYPE_CHECKING:
     from parkingd.protocol.node import Node
-    from tests.sim.cluster import Cluster, Machine
+    from tests.sim.cluster import Cluster
+    from tests.sim.machine import Machine
 
 
 class Acknowledged(NamedTuple):
@@ -76,7 +78,7 @@ class Checkers:
         self._views: dict[int, View] = {}
         self.looked = 0
 
-    # --- around a verb ------------------------------------------------------------------------
+    # --- around a verb ---------------------------------------------------------------------------
 
     def before_effects(self, machine: Machine, effects: Effects) -> None:
         """What the verb minted becomes known; what it lets out is checked."""
@@ -108,7 +110,6 @@ class Checkers:
             self.check_plate(machine, node, plate)
 
     def _new_dots(self, machine: Machine, context: CausalContext, view: View) -> dict[str, None]:
-        history = self.history
         plates: dict[str, None] = {}
         for origin, upto in context.vector.items():
             before = view.vector.get(origin, 0)
@@ -125,7 +126,6 @@ class Checkers:
                         self._new_dot(machine, context, origin, seq, plates)
         for origin in context.vector:
             self._check_lot(machine, origin)
-        del history
         return plates
 
     def _new_dot(
@@ -172,11 +172,12 @@ class Checkers:
             )
         if (plate in stays.conflicts) != (len(shown) > 1):
             raise Violation(
-                "conflict", f"{machine.name} shows {plate} {len(shown)} times, and lists it wrongly",
+                "conflict",
+                f"{machine.name} shows {plate} {len(shown)} times, and lists it wrongly",
                 plate,
             )
 
-    # --- what leaves a node -------------------------------------------------------------------------
+    # --- what leaves a node ----------------------------------------------------------------------
 
     def _see_run(self, machine: Machine, run: messages.Run, *, to_disk: bool) -> None:
         own = run.origin == machine.replica
@@ -217,33 +218,22 @@ class Checkers:
                 return
 
     def _check_message(self, machine: Machine, message: messages.Message) -> None:
+        if isinstance(message, messages.Heartbeat):
+            self._must_be_durable(machine, message.head, "a heartbeat")
+            return
+        kind = type(message).__name__
+        for run in getattr(message, "runs", ()):
+            self._see_run(machine, run, to_disk=False)
+        for context in (getattr(message, "context", None), getattr(message, "durable", None)):
+            if context is not None:
+                self._check_context(machine, context, f"a {kind}")
         match message:
-            case messages.Heartbeat():
-                if message.head > machine.durable_seq:
-                    self._must_be_durable(machine, message.head, "a heartbeat")
-            case messages.Delta():
-                for run in message.runs:
-                    self._see_run(machine, run, to_disk=False)
-            case messages.Pull():
-                self._check_context(machine, message.context, "a pull")
-                if message.durable is not None:
-                    self._check_context(machine, message.durable, "a durable vector")
-            case messages.PullReply():
-                self._check_context(machine, message.context, "a reply to a pull")
-                for run in message.runs:
-                    self._see_run(machine, run, to_disk=False)
-            case messages.Hello():
-                self._check_context(machine, message.context, "a hello")
-            case messages.RootAnswer():
-                self._check_context(machine, message.context, "a root")
-            case messages.SnapshotHeader():
-                self._check_context(machine, message.context, "a snapshot")
             case messages.SnapshotRequest():
-                self._must_be_durable(machine, message.join_seq, "a request for a snapshot")
+                self._must_be_durable(machine, message.join_seq, f"a {kind}")
             case messages.Goodbye():
-                self._must_be_durable(machine, message.final_seq, "a goodbye")
+                self._must_be_durable(machine, message.final_seq, f"a {kind}")
             case messages.FenceReport():
-                self._check_context(machine, (message.held,), "a report on a fence")
+                self._check_context(machine, (message.held,), f"a {kind}")
             case _:
                 pass
 
@@ -260,7 +250,7 @@ class Checkers:
                     self._acknowledge(machine, dot)
             case outcomes.Vehicle() | outcomes.VehicleList():
                 dots = tuple((row[4], row[5]) for row in outcome.rows)
-                if machine.disk_full:
+                if machine.storage_failing:
                     dots = ()  # Reads go on, with a warning.
             case outcomes.LogPage():
                 dots = tuple((row[0], row[1]) for row in outcome.rows)
@@ -279,7 +269,7 @@ class Checkers:
             Acknowledged(dot, machine.index, machine.disk_age, self._cluster.time_ms)
         )
 
-    # --- around a process -----------------------------------------------------------------------------
+    # --- around a process ------------------------------------------------------------------------
 
     def loaded(self, machine: Machine, stored: StoredState) -> None:
         """A disk hands out what it kept: a torn commit may have been whole."""
@@ -290,7 +280,8 @@ class Checkers:
                     self.history.see(machine.name, *dot, packed)
                 elif self.history.packed.get(dot) != packed:
                     raise Violation(
-                        "dot uniqueness", f"the disk of {machine.name} has a strange {dot_text(dot)}",
+                        "dot uniqueness",
+                        f"the disk of {machine.name} has a strange {dot_text(dot)}",
                         dot_text(dot),
                     )
 
@@ -310,16 +301,13 @@ class Checkers:
         self.history.take_back(machine.replica, machine.durable_seq)
 
     def started_over(self, machine: Machine, end: StartOver) -> None:
-        """A node that leaves its lot for an older one takes along all that it showed."""
-        if end.keep:
-            return
+        """What a node takes along from the lot it leaves must be found in the other."""
         for packed in end.pending:
             stay = codec.unpack_record_untrusted(packed)
-            cause = stay[5]
-            if isinstance(cause, bytes) and end.reason is StartOverReason.OLDER_LOT:
-                self.carried.append(
-                    Carried(cause, stay[3], machine.index, machine.disk_age + 1)
-                )
+            if len(stay) == STAY_FIELDS:
+                cause = stay_cause(cast(Stay, stay))
+                age = machine.disk_age + 1
+                self.carried.append(Carried(cause, stay[3], machine.index, age))
 
     def _must_hold(self, machine: Machine, node: Node, one: Acknowledged) -> None:
         context = node.state.context
@@ -336,9 +324,8 @@ class Checkers:
 
     def message_text(self, message: messages.Message) -> str:
         """The events and contexts in a message, for the trace."""
-        parts = []
-        for run in getattr(message, "runs", ()):
-            parts.append(f"{short(run.origin)}.{run.first}-{run.last}")
+        runs = getattr(message, "runs", ())
+        parts = [f"{short(run.origin)}.{run.first}-{run.last}" for run in runs]
         context = getattr(message, "context", None)
         if context is not None:
             held = " ".join(f"{short(p.origin)}:{p.upto}{p.intervals or ''}" for p in context)

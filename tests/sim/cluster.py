@@ -10,15 +10,14 @@ asking. After every verb the checkers look at what left the node and at its view
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, assert_never
 
-from parkingd.core.ids import Now
 from parkingd.protocol.commands import Command
 from parkingd.protocol.effects import (
     Disconnect,
     Effects,
+    Outgoing,
     Publish,
     Reply,
     Send,
@@ -26,82 +25,31 @@ from parkingd.protocol.effects import (
     Stop,
     Subscribe,
 )
-from parkingd.protocol.facts import Candidate, DiscoveryReady, Fact, Persisted
-from parkingd.protocol.messages import Address, Message, Sender
+from parkingd.protocol.facts import (
+    Candidate,
+    DiscoveryReady,
+    Fact,
+    Persisted,
+    StorageFailed,
+    StorageRecovered,
+)
+from parkingd.protocol.messages import Message, Sender
 from parkingd.protocol.node import Node
 from parkingd.protocol.settings import NodeSettings
 from tests.sim.checkers import Checkers
 from tests.sim.clock import MachineClock
 from tests.sim.disk import FakeDisk
 from tests.sim.history import Violation
-from tests.sim.network import INBOX_MAX, PUB_PORT, ROUTER_PORT, Network, make_route
+from tests.sim.machine import Machine
+from tests.sim.network import INBOX_MAX, PUB_PORT, ROUTER_PORT, Network
 from tests.sim.options import Options, Streams
-from tests.sim.trace import Trace, event_text, short
+from tests.sim.trace import Trace, short
 
 RETRY_MS = 1_000
 """A failed commit is tried again after this long."""
 
 START_OVERS_MAX = 25
 """More new replica ids than this on one machine in one run is a livelock."""
-
-
-class Machine:
-    """One lane computer: what survives its processes, and the process that runs."""
-
-    def __init__(self, index: int, settings: NodeSettings, clock: MachineClock) -> None:
-        self.index = index
-        self.name = settings.name
-        self.settings = settings
-        self.clock = clock
-        self.address = Address(f"10.0.0.{index + 1}", ROUTER_PORT)
-        self.disk: FakeDisk
-        self.disk_age = 0
-        """Counts the disks: what an earlier one acknowledged may be gone."""
-        self.commit_ms = 1
-        self.disk_full = False
-        self.node: Node | None = None
-        self.process = 0
-        self.started_ms = 0
-        self.replica = 0
-        self.incarnation = 0
-        self.durable_seq = 0
-        self.start_overs = 0
-        self.subscriptions: dict[int, int] = {}
-        self.paused = False
-        self.slow_ms = 0
-        self.inbox: deque[Callable[[], None]] = deque()
-        self.wake_ms = -1
-        self.committing = False
-        self._senders: dict[object, Sender] = {}
-        self.route = make_route(index, 0, self.address.host)
-
-    @property
-    def is_up(self) -> bool:
-        """A process runs and is not paused."""
-        return self.node is not None and not self.paused
-
-    def sender(self, link: Any) -> Sender:
-        """Who speaks, and which way it came; one object per link and process."""
-        known = self._senders.get(link)
-        if known is None:
-            known = Sender(self.name, self.replica, self.incarnation, link)
-            self._senders[link] = known
-        return known
-
-    def begin(self, node: Node, *, time_ms: int, replica: int, incarnation: int) -> None:
-        """A new process with nothing in its sockets."""
-        self.node = node
-        self.started_ms = time_ms
-        self.replica = replica
-        self.incarnation = incarnation
-        self.durable_seq = node.durable_seq
-        self.route = make_route(self.index, self.process, self.address.host)
-        self._senders.clear()
-        self.subscriptions.clear()
-        self.paused = False
-        self.inbox.clear()
-        self.wake_ms = -1
-        self.committing = False
 
 
 class Cluster:
@@ -207,11 +155,11 @@ class Cluster:
             node, time_ms=self.time_ms, replica=stored.replica, incarnation=stored.incarnation
         )
         self.say(machine, "start", f"replica {short(stored.replica)} own_seq {node.own_seq}")
+        process = machine.process
         self._settle(machine)
-        if machine.node is not node:
-            return
-        self.checkers.started(machine)
-        self.at(self.time_ms + 20, self._discover, machine, machine.process)
+        if machine.process == process:
+            self.checkers.started(machine)
+            self.at(self.time_ms + 20, self._discover, machine, process)
 
     def _discover(self, machine: Machine, process: int) -> None:
         for other in self.machines:
@@ -220,7 +168,7 @@ class Cluster:
         self.observe(machine, process, DiscoveryReady(patient=False))
 
     def kill(self, machine: Machine, *, keep: bool, torn: bool) -> None:
-        """The process dies at once; what was not committed is gone, and the disk too if not kept."""
+        """The process dies; what was not committed is gone, and the disk too if not kept."""
         if machine.node is None:
             return
         self.say(machine, "crash", f"disk {'kept' if keep else 'lost'}{' torn' if torn else ''}")
@@ -251,6 +199,9 @@ class Cluster:
         self._close(machine)
         if isinstance(end, Stop):
             self.say(machine, "stop", end.error or "left")
+            if machine.settings.ephemeral:
+                self.lose(machine)
+                machine.disk.crash(self._dice, keep=False, torn=False)
             return
         self.say(machine, "over", f"{end.reason.name} keep={end.keep} pending={len(end.pending)}")
         machine.start_overs += 1
@@ -297,6 +248,8 @@ class Cluster:
         if machine.paused:
             machine.inbox.append(lambda: self.observe(machine, process, fact))
             return
+        if isinstance(fact, StorageFailed | StorageRecovered):
+            machine.storage_failing = isinstance(fact, StorageFailed)
         node.observe(fact, machine.clock.now(self.time_ms))
         self._settle(machine)
 
@@ -402,19 +355,7 @@ class Cluster:
         if effects.persist and not machine.committing:
             self._commit_soon(machine)
         for outgoing in effects.outgoing:
-            match outgoing:
-                case Publish():
-                    self.network.publish(machine, outgoing.message)
-                case Send():
-                    self.network.send(machine, outgoing.to, outgoing.message)
-                case Subscribe():
-                    target = self.at_host(outgoing.host)
-                    if target is not None and outgoing.pub_port == PUB_PORT:
-                        machine.subscriptions.setdefault(target.index, self.time_ms + 5)
-                case Disconnect():
-                    target = self.at_host(outgoing.address.host)
-                    if target is not None and outgoing.pub_port is not None:
-                        machine.subscriptions.pop(target.index, None)
+            self._send(machine, outgoing)
         for reply in effects.replies:
             if self.trace is not None:
                 self.say(machine, "reply", f"#{reply.handle} {reply.outcome}")
@@ -427,6 +368,23 @@ class Cluster:
             self._trace_notices(machine, effects)
         if effects.end is not None:
             self._end(machine, effects.end)
+
+    def _send(self, machine: Machine, outgoing: Outgoing) -> None:
+        match outgoing:
+            case Publish():
+                self.network.publish(machine, outgoing.message)
+            case Send():
+                self.network.send(machine, outgoing.to, outgoing.message)
+            case Subscribe():
+                target = self.at_host(outgoing.host)
+                if target is not None and outgoing.pub_port == PUB_PORT:
+                    machine.subscriptions.setdefault(target.index, self.time_ms + 5)
+            case Disconnect():
+                target = self.at_host(outgoing.address.host)
+                if target is not None and outgoing.pub_port is not None:
+                    machine.subscriptions.pop(target.index, None)
+            case _:
+                assert_never(outgoing)
 
     # --- disks ------------------------------------------------------------------------------------
 
@@ -475,11 +433,3 @@ class Cluster:
     def _trace_notices(self, machine: Machine, effects: Effects) -> None:
         for notice in effects.notices:
             self.say(machine, "notice", f"{notice.event} {dict(notice.values)}")
-
-
-def now_of(cluster: Cluster, machine: Machine) -> Now:
-    """Both clocks of this machine now."""
-    return machine.clock.now(cluster.time_ms)
-
-
-__all__ = ["Cluster", "Machine", "event_text", "now_of"]

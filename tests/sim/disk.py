@@ -52,7 +52,7 @@ class Image:
     def apply(self, batch: Persist) -> None:
         """Change the image as the batch says, in the order of its fields."""
         if batch.wipe:
-            for kept in (self.runs, self.records, self.requests, self.pending):
+            for kept in (self.runs, self.records, self.requests):
                 kept.clear()
         for run in batch.runs:
             runs = self.runs.setdefault(run.origin, [])

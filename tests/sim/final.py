@@ -27,26 +27,39 @@ def convergence(cluster: Cluster) -> str | None:
         if machine.node is None:
             return f"{machine.name} is not running"
         nodes.append((machine.name, machine.node))
-    first_name, first = nodes[0]
-    for name, node in nodes:
-        if node.lot is None or node.lot != first.lot:
-            return f"{name} has lot {_lot_text(node.lot)}, {first_name} {_lot_text(first.lot)}"
-        if node.state.context.has_intervals():
-            return f"{name} has holes: {node.state.context.intervals}"
-        if node.state.context != first.state.context:
-            return f"{name} holds {held(node)}, {first_name} {held(first)}"
-        if not node.is_synced():
-            return f"{name} says that it is not in sync"
-        if node.durable_seq != node.own_seq:
-            return f"{name} has not committed {node.own_seq}"
-        if node.state.root() != first.state.root():
-            return f"the roots of {name} and {first_name} differ"
-        if node.state.stays.visible_count != first.state.stays.visible_count:
-            return f"{name} counts {node.state.stays.visible_count}, not as {first_name}"
-        if node.state.stays.conflicts.keys() != first.state.stays.conflicts.keys():
-            return f"{name} lists other conflicts than {first_name}"
-        if node.state.stays.early:
-            return f"{name} keeps early removals {list(node.state.stays.early)[:5]}"
+    first = nodes[0]
+    for one in nodes:
+        reason = _unfinished(*one) or _difference(*one, *first)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _unfinished(name: str, node: Node) -> str | None:
+    if node.lot is None:
+        return f"{name} has no lot"
+    if node.state.context.has_intervals():
+        return f"{name} has holes: {node.state.context.intervals}"
+    if not node.is_synced():
+        return f"{name} says that it is not in sync"
+    if node.durable_seq != node.own_seq:
+        return f"{name} has not committed {node.own_seq}"
+    if node.state.stays.early:
+        return f"{name} keeps early removals {list(node.state.stays.early)[:5]}"
+    return None
+
+
+def _difference(name: str, node: Node, first_name: str, first: Node) -> str | None:
+    if node.lot != first.lot:
+        return f"{name} has lot {_lot_text(node.lot)}, {first_name} {_lot_text(first.lot)}"
+    if node.state.context != first.state.context:
+        return f"{name} holds {held(node)}, {first_name} {held(first)}"
+    if node.state.root() != first.state.root():
+        return f"the roots of {name} and {first_name} differ"
+    if node.state.stays.visible_count != first.state.stays.visible_count:
+        return f"{name} counts {node.state.stays.visible_count}, not as {first_name}"
+    if node.state.stays.conflicts.keys() != first.state.stays.conflicts.keys():
+        return f"{name} lists other conflicts than {first_name}"
     return None
 
 

@@ -10,13 +10,14 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from parkingd.protocol.commands import ForgetMember, Leave
+from parkingd.protocol.commands import Command, ForgetMember, Leave, Track
 from parkingd.protocol.effects import Reply
 from tests.sim.disk import Image
 from tests.sim.options import FAULTS_MS
 
 if TYPE_CHECKING:
-    from tests.sim.cluster import Cluster, Machine
+    from tests.sim.cluster import Cluster
+    from tests.sim.machine import Machine
 
 DEVIANCE_BEGINS_MS = 10_000
 """The deviant clock is right until the members know each other: a wrong clock among strangers is
@@ -60,6 +61,7 @@ class Nemesis:
             ("leave", options.leave_every_ms, self._leave),
             ("jump", options.jump_every_ms, self._jump),
             ("copy", 20_000 if options.disk_restored else 0, self._copy),
+            ("doom", options.doom_every_ms, self._doom),
             ("forget", 25_000 if options.forget else 0, self._forget_somebody),
         ):
             if every_ms:
@@ -86,7 +88,7 @@ class Nemesis:
     def _one(self, dice: random.Random) -> Machine:
         return dice.choice(self.cluster.machines)
 
-    # --- the network --------------------------------------------------------------------------
+    # --- the network -----------------------------------------------------------------------------
 
     def _partition(self, dice: random.Random) -> None:
         nodes = self.options.nodes
@@ -122,6 +124,33 @@ class Nemesis:
             self.cluster.network.cuts = [0] * self.options.nodes
             self.cluster.say(None, "healed", "all links")
 
+    def _doom(self, dice: random.Random) -> None:
+        """What one node alone holds of a lost replica must survive its being let go."""
+        cluster = self.cluster
+        running = [machine for machine in cluster.machines if machine.is_up]
+        if len(running) < 3:
+            return
+        doomed, witness, *others = dice.sample(running, len(running))
+        self._cut_groups(1 << doomed.index | 1 << witness.index, one_way=False)
+        begin_ms = cluster.time_ms
+        dies_ms = begin_ms + dice.randrange(500, 3_000)
+        for number in range(6):
+            command = Track(f"DOOM{number % 3}", 1 + number % 4, dice.randbytes(16))
+            ask_ms = dice.randrange(begin_ms, dies_ms)
+            cluster.at(ask_ms, self._submit, doomed, command)
+        cluster.at(dies_ms, self._lose, doomed)
+        forget_ms = dies_ms + dice.randrange(2_300, 4_000)
+        cluster.at(forget_ms, self._submit, dice.choice(others), ForgetMember(doomed.name))
+        cluster.at(forget_ms + dice.randrange(500, 6_000), self._mend, self._cut_generation)
+        cluster.at(forget_ms + dice.randrange(500, 20_000), self._start, doomed)
+
+    def _lose(self, machine: Machine) -> None:
+        self.cluster.kill(machine, keep=False, torn=False)
+
+    def _submit(self, machine: Machine, command: Command) -> None:
+        if machine.is_up:
+            self.cluster.submit(machine, command, COMMAND_WAIT_MS, _ignore)
+
     # --- machines --------------------------------------------------------------------------------
 
     def _start(self, machine: Machine) -> None:
@@ -140,6 +169,9 @@ class Nemesis:
         copy = self._copies.pop(machine.index, None)
         if lost:
             self._count("disk_lost")
+            if options.forget and dice.random() < 0.5:
+                soon_ms = self.cluster.time_ms + dice.randrange(2_000, 8_000)
+                self.cluster.at(soon_ms, self._forget_somebody, dice)
         elif copy is not None and fate < options.disk_lost + options.disk_restored:
             image, disk_age, own_seq = copy
             if disk_age == machine.disk_age:
@@ -163,8 +195,14 @@ class Nemesis:
             return False
         others = [other for other in self.cluster.machines if other is not machine]
         dot = (machine.replica, machine.durable_seq)
-        return options.loss <= 0.05 and not options.slow_every_ms and len(others) > 1 and all(
-            other.node is not None and other.node.state.context.contains(*dot) for other in others
+        return (
+            options.loss <= 0.05
+            and not options.slow_every_ms
+            and len(others) > 1
+            and all(
+                other.node is not None and other.node.state.context.contains(*dot)
+                for other in others
+            )
         )
 
     def _count(self, name: str) -> None:
@@ -204,9 +242,11 @@ class Nemesis:
         machine = self._one(dice)
         if machine.is_up and len(self.cluster.running()) > 1:
             self.cluster.submit(machine, Leave(), COMMAND_WAIT_MS, _ignore)
-            self.cluster.at(self.cluster.time_ms + dice.randrange(9_000, 25_000), self._start, machine)
+            self.cluster.at(
+                self.cluster.time_ms + dice.randrange(9_000, 25_000), self._start, machine
+            )
 
-    # --- clocks ------------------------------------------------------------------------------------
+    # --- clocks ----------------------------------------------------------------------------------
 
     def _deviate(self, machine: Machine, by_ms: int) -> None:
         machine.clock.skew_ms += by_ms
@@ -215,7 +255,7 @@ class Nemesis:
     def _jump(self, dice: random.Random) -> None:
         self._deviate(self.cluster.machines[-1], dice.randrange(-600_000, 600_000))
 
-    # --- operators ---------------------------------------------------------------------------------
+    # --- operators -------------------------------------------------------------------------------
 
     def _forget_somebody(self, dice: random.Random) -> None:
         lost = sorted(set(self.cluster.lost_replicas.values()))
@@ -224,7 +264,7 @@ class Nemesis:
             command = ForgetMember(dice.choice(lost))
             self.cluster.submit(machine, command, COMMAND_WAIT_MS, _ignore)
 
-    # --- the end -----------------------------------------------------------------------------------
+    # --- the end ---------------------------------------------------------------------------------
 
     def heal(self) -> None:
         """Everything works from here on; clocks keep their constant error."""

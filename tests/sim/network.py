@@ -17,7 +17,8 @@ from parkingd.protocol.facts import ConnectionFailed, LinkFailure
 from parkingd.protocol.messages import Address, Message, Route, Sender
 
 if TYPE_CHECKING:
-    from tests.sim.cluster import Cluster, Machine
+    from tests.sim.cluster import Cluster
+    from tests.sim.machine import Machine
     from tests.sim.options import Options, Streams
 
 ROUTER_PORT: Final = 7744
@@ -57,7 +58,7 @@ class Network:
         """No faults from here on."""
         self._loss = self._duplication = self._replay = 0.0
         self._rate = 0.5 if self._rate else 0.0
-        self._reorder = False
+        self._reorder = 0.0
         self.cuts = [0] * len(self.cuts)
 
     # --- sending ----------------------------------------------------------------------------
@@ -118,7 +119,7 @@ class Network:
             delay_ms += int(self._dice.expovariate(self._rate))
         at, arrive = cluster.at, self._arrive
         at_ms = cluster.time_ms + delay_ms
-        if not self._reorder:
+        if not self._reorder or dice() >= self._reorder:
             connection = (source.index, target.index, sender.link is None)
             at_ms = max(at_ms, self._latest.get(connection, 0))
             self._latest[connection] = at_ms

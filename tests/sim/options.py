@@ -43,8 +43,8 @@ class Options:
     """Least one-way delay."""
     delay_mean_ms: int
     """Mean of what comes on top."""
-    reorder: bool
-    """Frames of one connection overtake each other, as over a connection that is made anew."""
+    reorder: float
+    """A frame may overtake those before it, as over a connection that is made anew."""
     loss: float
     duplication: float
     replay: float
@@ -83,6 +83,8 @@ class Options:
     """The last node starts this late."""
     forget: bool
     """Somebody says `members forget` while things still go wrong."""
+    doom_every_ms: int
+    """Somebody is cut off with one other node, loses its disk, and is forgotten by the rest."""
     ephemeral: bool
     """One node keeps nothing on disk."""
     # the node's own numbers
@@ -108,6 +110,7 @@ class Options:
         """
         lonely = self.partition_every_ms or self.crash_every_ms or self.pause_every_ms
         lonely = lonely or self.leave_every_ms or self.apart_ms or self.late_ms
+        lonely = lonely or self.doom_every_ms
         return self.deviant_ms == 0 or (self.nodes >= 3 and not lonely and self.loss <= 0.1)
 
     def describe(self) -> str:
@@ -116,8 +119,11 @@ class Options:
         for entry in fields(self):
             value = getattr(self, entry.name)
             if value or entry.name == "seed":
-                shown.append(f"{entry.name}={value:.3g}" if isinstance(value, float) else
-                             f"{entry.name}={value}")
+                shown.append(
+                    f"{entry.name}={value:.3g}"
+                    if isinstance(value, float)
+                    else f"{entry.name}={value}"
+                )
         return " ".join(shown)
 
 
@@ -136,7 +142,7 @@ def draw(seed: int) -> Options:
         nodes=nodes,
         delay_ms=dice.choice((0, 1, 1, 5, 30)),
         delay_mean_ms=dice.choice((1, 2, 10, 60)) if on() else 0,
-        reorder=on(1 / 2),
+        reorder=dice.choice((0.02, 0.1, 0.5)) if on() else 0.0,
         loss=dice.choice((0.01, 0.05, 0.15, 0.3)) if on() else 0.0,
         duplication=dice.choice((0.02, 0.1, 0.4)) if on() else 0.0,
         replay=dice.choice((0.002, 0.01)) if on() else 0.0,
@@ -160,6 +166,7 @@ def draw(seed: int) -> Options:
         apart_ms=dice.randrange(5_000, 45_000) if on(1 / 6) else 0,
         late_ms=dice.randrange(5_000, 80_000) if on(1 / 3) else 0,
         forget=on(1 / 2),
+        doom_every_ms=dice.randrange(25_000, 60_000) if nodes > 2 and on(1 / 4) else 0,
         ephemeral=on(1 / 6),
         log_events_max=dice.choice((8, 20, 60)) if on(1 / 2) else 1_000_000,
         cars=dice.choice((4, 10, 25, 40)),

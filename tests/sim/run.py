@@ -13,9 +13,10 @@ from hashlib import blake2b
 from parkingd.protocol import outcomes
 from parkingd.protocol.commands import ForgetMember
 from parkingd.protocol.effects import Reply
-from tests.sim.cluster import Cluster, Machine
+from tests.sim.cluster import Cluster
 from tests.sim.final import Judge, audit_roots, convergence, garbage
 from tests.sim.history import Violation
+from tests.sim.machine import Machine
 from tests.sim.nemesis import COMMAND_WAIT_MS, Nemesis
 from tests.sim.options import FAULTS_MS, HEAL_MS_MAX, Options, draw
 from tests.sim.trace import Trace
@@ -152,7 +153,8 @@ class Run:
 def run(seed: int, *, trace: Trace | None = None, options: Options | None = None) -> Result:
     """Play this seed; a failure is a result, not an exception."""
     played = Run(options or draw(seed), trace)
-    code, text, subjects, healed_ms = PASSED, "passed", (), 0
+    code, text, healed_ms = PASSED, "passed", 0
+    subjects: tuple[str, ...] = ()
     try:
         healed_ms = played.play()
     except Violation as violation:

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from parkingd.core.events import Correction, Enter, Event, Exit, Removal, Seal
 
-LOUD = frozenset({"cut", "healed", "crash", "start", "over", "stop", "pause", "disk", "clock", "fail"})
+LOUD = frozenset(
+    {"cut", "healed", "crash", "start", "over", "stop", "pause", "disk", "clock", "fail"}
+)
 """Words that matter whatever one is looking for."""
 
 
@@ -79,4 +81,6 @@ def event_text(event: Event) -> str:
         case _:
             rest = str(body)
     covers = ",".join(dot_text(dot) for dot in getattr(body, "covers", ()))
-    return f"{type(body).__name__.lower()} {head} {rest}" + (f" covers=[{covers}]" if covers else "")
+    return f"{type(body).__name__.lower()} {head} {rest}" + (
+        f" covers=[{covers}]" if covers else ""
+    )

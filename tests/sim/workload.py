@@ -33,7 +33,8 @@ from tests.sim.clock import EPOCH_MS
 from tests.sim.options import FAULTS_MS, GAP_MS
 
 if TYPE_CHECKING:
-    from tests.sim.cluster import Cluster, Machine
+    from tests.sim.cluster import Cluster
+    from tests.sim.machine import Machine
 
 ATTEMPTS_MAX = 3
 IMPORT_ROWS = 12
@@ -215,7 +216,7 @@ class Workload:
     def _pause_ms(self, mean_ms: int) -> int:
         return int(self.dice.expovariate(1 / mean_ms))
 
-    # --- cars -----------------------------------------------------------------------------------
+    # --- cars ------------------------------------------------------------------------------------
 
     def _enter(self, car: Car) -> None:
         if self.is_over:
@@ -249,7 +250,7 @@ class Workload:
         at_ms = self.cluster.time_ms + GAP_MS + self._pause_ms(self.cluster.options.stay_mean_ms)
         self.cluster.at(at_ms, following, car)
 
-    # --- cloned plates ----------------------------------------------------------------------------
+    # --- cloned plates ---------------------------------------------------------------------------
 
     def _twins_enter(self, twin: Car) -> None:
         """Two cars with one plate at two gates, at nearly the same time."""
@@ -268,7 +269,7 @@ class Workload:
             delay_ms = self.dice.randrange(0, 1_000)
             self.cluster.at(self.cluster.time_ms + delay_ms, self.ask, command, done, home)
 
-    # --- careless operators -----------------------------------------------------------------------
+    # --- careless operators ----------------------------------------------------------------------
 
     def _mess(self) -> None:
         if self.is_over:
@@ -293,7 +294,7 @@ class Workload:
         pause_ms = 1 + self._pause_ms(self.cluster.options.messy_every_ms)
         self.cluster.at(self.cluster.time_ms + pause_ms, self._mess)
 
-    # --- imports and reads ------------------------------------------------------------------------
+    # --- imports and reads -----------------------------------------------------------------------
 
     def _import(self, number: int) -> None:
         rows = tuple(
@@ -322,7 +323,9 @@ class Workload:
     def _read(self) -> None:
         if self.is_over:
             return
-        command = self.dice.choice((ReadLot(), ReadVehicles(), Where(self.dice.choice(self.cars).plate)))
+        command = self.dice.choice(
+            (ReadLot(), ReadVehicles(), Where(self.dice.choice(self.cars).plate))
+        )
         self.ask(command, _nothing)
         self.cluster.at(self.cluster.time_ms + self.dice.randrange(1_000, 6_000), self._read)
 

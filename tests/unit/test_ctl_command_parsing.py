@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -162,7 +164,5 @@ _keys = st.sampled_from(
 @given(st.sampled_from([*_PARSERS, *DIRECT_VERBS]), st.dictionaries(_keys | st.text(), _values))
 def test_any_map_gives_a_command_or_a_usage_error(verb: str, args: dict[object, object]) -> None:
     parse = parse_direct if verb in DIRECT_VERBS else parse_command
-    try:
+    with suppress(UsageError):
         assert parse(verb, args) is not None
-    except UsageError as error:
-        assert str(error)

@@ -81,7 +81,7 @@ def test_the_overview_lists_every_command_and_the_exit_statuses() -> None:
     text = overview()
     assert all(f"\n  {command} " in text for command in COMMANDS)
     assert "Exit status:" in text
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -176,7 +176,8 @@ class _Link:
         try:
             socket.send(frame, zmq.NOBLOCK)
         except zmq.Again:
-            # libzmq looks for credit from the peer only now and then; asking for EVENTS makes it.
+            # libzmq looks at what its threads report only now and then, and right after the
+            # handshake it may not know of the connection yet. Asking for EVENTS makes it look.
             if not integer_option(socket, zmq.EVENTS) & zmq.POLLOUT:
                 self._counters.dropped["full"] += 1
                 self._drain.sent()

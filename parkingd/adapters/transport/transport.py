@@ -124,9 +124,6 @@ class Transport:
             self.counters.dropped["gone"] += 1
             return False
         failure = self._try_answer(route.id, frame)
-        if failure == zmq.EAGAIN and self._router.socket.getsockopt(zmq.EVENTS):
-            # libzmq looks for credit from a peer only now and then; asking for EVENTS makes it.
-            failure = self._try_answer(route.id, frame)
         self._router.sent()
         if failure is not None:
             self.counters.dropped["full" if failure == zmq.EAGAIN else "gone"] += 1

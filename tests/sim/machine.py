@@ -1,0 +1,75 @@
+"""One lane computer: what survives its processes, and the process that runs on it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from parkingd.protocol.messages import Address, Route, Sender
+from parkingd.protocol.node import Node
+from parkingd.protocol.settings import NodeSettings
+from tests.sim.clock import MachineClock
+from tests.sim.disk import FakeDisk
+from tests.sim.network import ROUTER_PORT, make_route
+
+
+class Machine:
+    """One lane computer: what survives its processes, and the process that runs."""
+
+    def __init__(self, index: int, settings: NodeSettings, clock: MachineClock) -> None:
+        self.index = index
+        self.name = settings.name
+        self.settings = settings
+        self.clock = clock
+        self.address = Address(f"10.0.0.{index + 1}", ROUTER_PORT)
+        self.disk: FakeDisk
+        self.disk_age = 0
+        """Counts the disks: what an earlier one acknowledged may be gone."""
+        self.commit_ms = 1
+        self.disk_full = False
+        self.storage_failing = False
+        """What the process has been told of its disk."""
+        self.node: Node | None = None
+        self.process = 0
+        self.started_ms = 0
+        self.replica = 0
+        self.incarnation = 0
+        self.durable_seq = 0
+        self.start_overs = 0
+        self.subscriptions: dict[int, int] = {}
+        self.paused = False
+        self.slow_ms = 0
+        self.inbox: deque[Callable[[], None]] = deque()
+        self.wake_ms = -1
+        self.committing = False
+        self._senders: dict[Address | Route | None, Sender] = {}
+        self.route = make_route(index, 0, self.address.host)
+
+    @property
+    def is_up(self) -> bool:
+        """A process runs and is not paused."""
+        return self.node is not None and not self.paused
+
+    def sender(self, link: Address | Route | None) -> Sender:
+        """Who speaks, and which way it came; one object per link and process."""
+        known = self._senders.get(link)
+        if known is None:
+            known = Sender(self.name, self.replica, self.incarnation, link)
+            self._senders[link] = known
+        return known
+
+    def begin(self, node: Node, *, time_ms: int, replica: int, incarnation: int) -> None:
+        """A new process with nothing in its sockets."""
+        self.node = node
+        self.started_ms = time_ms
+        self.replica = replica
+        self.incarnation = incarnation
+        self.durable_seq = node.durable_seq
+        self.storage_failing = False
+        self.route = make_route(self.index, self.process, self.address.host)
+        self._senders.clear()
+        self.subscriptions.clear()
+        self.paused = False
+        self.inbox.clear()
+        self.wake_ms = -1
+        self.committing = False
