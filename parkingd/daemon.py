@@ -5,8 +5,8 @@ node; the effects of all that came in one turn of the loop are taken together an
 their order: to the disk, to the network, to clients, to the log. The daemon decides nothing
 about parking; it owns sockets, the store, discovery and the way in and out.
 
-An exception in a callback is a bug: it stops the loop and ends the process with its traceback
-reported by the command, because half a daemon is worse than none.
+An exception in a callback, a task or a thread is a bug: it stops the loop and ends the process
+with its traceback reported by the command, because half a daemon is worse than none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import logging
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ from parkingd.adapters.transport.curve import KeyPair
 from parkingd.adapters.transport.monitor import LinkState
 from parkingd.adapters.transport.transport import Transport
 from parkingd.config import Config
-from parkingd.core.ids import replica_hex
+from parkingd.core.ids import ReplicaId, replica_hex
 from parkingd.errors import ConfigError, StorageError, WireError
 from parkingd.protocol.codec import decode_untrusted, encode
 from parkingd.protocol.command_parsing import Backup, Direct, Version
@@ -130,10 +131,12 @@ class Daemon:
         self._pump_planned = False
         self._timer: asyncio.TimerHandle | None = None
         self._start_overs = 0
+        self._retired: list[ReplicaId] = []
         self._last_token = 0
         self._discovered: DiscoveryReady | None = None
         self._sources: list[Source] = []
         self._is_signalled = False
+        self._is_serving = False
 
     # --- start and stop ------------------------------------------------------------------
 
@@ -143,7 +146,11 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._loop.set_exception_handler(self._callback_failed)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._signalled)
         with contextlib.ExitStack() as undo:
+            undo.callback(setattr, threading, "excepthook", threading.excepthook)
+            threading.excepthook = self._thread_failed
             lock = ControlLock.acquire(config.control_path)
             undo.callback(lock.release)
             self._lock = lock
@@ -178,10 +185,10 @@ class Daemon:
                 node=config.name,
             )
             undo.callback(self._control.close)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self._signalled)
+            self._is_serving = True
             self._say_hello(cookie, keys)
             discovering = self._loop.create_task(self._discover(keys), name="discover")
+            discovering.add_done_callback(self._task_ended)
             try:
                 self._plan_pump()
                 await self._ended
@@ -239,6 +246,7 @@ class Daemon:
                 seed=secrets.randbits(63),
                 advertised=str(Address(self._addresses[0], self._port)),
                 configured=frozenset(configured),
+                retired=tuple(self._retired),
             )
         except WireError as error:
             where = self._data_dir.database if self._data_dir is not None else "memory"
@@ -314,6 +322,9 @@ class Daemon:
             await asyncio.gather(*(source.stop() for source in self._sources))
 
     def _signalled(self) -> None:
+        if not self._is_serving:
+            self._finish(None)  # Nobody knows of us yet.
+            return
         if self._is_signalled:
             _log.warning("stopped_at_once")
             self._finish(None)
@@ -331,6 +342,15 @@ class Daemon:
     def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         self._finish(error or AssertionError(str(context.get("message"))))
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._finish(error)
+
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """In the thread that has ended by an exception."""
+        with contextlib.suppress(RuntimeError):  # The loop has ended before.
+            self._loop.call_soon_threadsafe(self._finish, failure.exc_value)
 
     # --- what arrives --------------------------------------------------------------------
 
@@ -430,15 +450,21 @@ class Daemon:
 
     def _backed_up(self, handle: int, path: str, error: StorageError | None) -> None:
         """From the writer thread."""
-        self._loop.call_soon_threadsafe(self._reply_backup, handle, path, error)
+        with contextlib.suppress(RuntimeError):  # The loop has ended; so has the client's wait.
+            self._loop.call_soon_threadsafe(self._reply_backup, handle, path, error)
 
     def _reply_backup(self, handle: int, path: str, error: StorageError | None) -> None:
-        if error is None:
-            size = os.path.getsize(path)
-            self._control.reply_document(handle, "Backup", {"path": path, "bytes": size})
-        else:
+        if error is not None:
             failure = Failure(ErrorCode.STORAGE_FAILED, str(error), error.hint)
             self._control.reply(handle, failure)
+            return
+        try:
+            size = os.path.getsize(path)
+        except OSError as gone:
+            reason = f"the backup {path} has been made and is gone: {gone.strerror}"
+            self._control.reply(handle, Failure(ErrorCode.STORAGE_FAILED, reason, "make another"))
+            return
+        self._control.reply_document(handle, "Backup", {"path": path, "bytes": size})
 
     # --- effects -------------------------------------------------------------------------
 
@@ -517,8 +543,10 @@ class Daemon:
         reason = start_over.reason.value
         _log.warning("start_over", extra={"values": {"reason": reason}})
         if self._start_overs > START_OVERS_MAX:
-            self._finish(StorageError(f"too many new replica ids in one run; the last: {reason}"))
+            what = f"too many new replica ids in one run; the last: {reason}"
+            self._finish(StorageError(what, "keep the data directory, and report it with the log"))
             return
+        self._retired.append(self._node.replica_id)
         waiting = self._node.unanswered()
         if self._store.close(STORE_CLOSE_S):
             # Its last commits were not reported any more: answer those who waited for them.

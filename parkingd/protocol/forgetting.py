@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from parkingd.core.causal import CausalContext
 from parkingd.core.events import Event, Fence, Seal
-from parkingd.core.ids import Dot, Now, ReplicaId
+from parkingd.core.ids import Dot, Now, ReplicaId, replica_hex
 from parkingd.protocol.codec import pack_record
 from parkingd.protocol.effects import Level, StartOver, StartOverReason
 from parkingd.protocol.members import MemberState
@@ -118,7 +118,11 @@ class Fences:
         current = {shared.replica_id, *(m.replica for m in shared.members.alive())}
         roster = state.roster.members(state.context.vector, state.record.seals)
         own_name = name == shared.settings.name
-        gone = tuple(r for r in roster if state.record.name_of(r) == name and r not in current)
+        gone = tuple(
+            r
+            for r in roster
+            if name in (state.record.name_of(r), replica_hex(r)) and r not in current
+        )
         if not gone:
             if alive or own_name:
                 return Failure(
@@ -129,6 +133,21 @@ class Fences:
             known = any(join.name == name for join in state.record.names.values())
             hint = "it has been forgotten already" if known else "see `parkingd-ctl members`"
             return Failure(ErrorCode.UNKNOWN_MEMBER, f"no member called {name} is waited for", hint)
+        self._begin(handle, name, gone, now)
+        return None
+
+    def retire(self, replicas: tuple[ReplicaId, ...], now: Now) -> None:
+        """Let go of ids that this very node has given up, as soon as anybody has heard of them."""
+        state = self._shared.replica.state
+        roster = state.roster.members(state.context.vector, state.record.seals)
+        under_way = {r for request in self._requests for r in request.replicas}
+        gone = tuple(r for r in replicas if r in roster and r not in under_way)
+        if gone:
+            self._begin(None, f"an earlier id of {self._shared.settings.name}", gone, now)
+
+    def _begin(self, handle: int | None, name: str, gone: tuple[ReplicaId, ...], now: Now) -> None:
+        shared = self._shared
+        state = shared.replica.state
         fences = []
         for replica in gone:
             if replica not in state.record.fences:
@@ -137,7 +156,6 @@ class Fences:
         self._requests.append(
             Forgetting(handle, name, now.mono_ms + REPORT_WAIT_MS, gone, tuple(fences))
         )
-        return None
 
     def tick(self, now: Now) -> None:
         """Report; seal what everybody has reported; give up what somebody has not."""

@@ -76,6 +76,9 @@ from parkingd.protocol.shared import Shared
 from parkingd.protocol.snapshots import Snapshots
 from parkingd.protocol.waits import Waits
 
+RETIRING_MS: Final = 5_000
+"""How often letting go of an earlier id of this node is tried again."""
+
 HOUSEKEEPING_MS: Final = 1_000
 """Collection, trimming and forgetting: each is cheap when there is nothing to do."""
 
@@ -92,9 +95,11 @@ class Node:
         seed: int,
         advertised: str | None = None,
         configured: frozenset[str] = frozenset(),
+        retired: tuple[ReplicaId, ...] = (),
     ) -> None:
         """``advertised``: own address for people. ``configured``: the founding values that were
-        given rather than defaulted; a lot that differs from those is worth a warning."""
+        given rather than defaulted; a lot that differs from those is worth a warning.
+        ``retired``: ids that this process minted under and gave up; nobody need wait for them."""
         self.settings = settings
         replica = Replica(settings, stored)
         self._shared = shared = Shared(settings, replica, stored.incarnation, Random(seed))
@@ -102,6 +107,8 @@ class Node:
         self._now = now
         for number, warning in enumerate(stored.warnings):
             shared.warnings[f"store_{number}"] = warning
+        self._retired = retired
+        self._next_retiring_ms = now.mono_ms
         self._started_ms = now.mono_ms
         self._founding = Founding(shared)
         self._fences = Fences(shared)
@@ -416,6 +423,7 @@ class Node:
                 )
         if not self._snapshots.is_joining:
             self._fences.tick(now)
+            self._retire_earlier_ids(now)
         self._leaving.tick(now)
         if now.mono_ms >= self._next_beat_ms:
             self._publish_heartbeat(now)
@@ -456,6 +464,11 @@ class Node:
         shared.outbox.publish(
             Heartbeat(self._beat, head, now.wall_ms, leaving=self._leaving.is_leaving)
         )
+
+    def _retire_earlier_ids(self, now: Now) -> None:
+        if self._retired and now.mono_ms >= self._next_retiring_ms and self._may_mint(now):
+            self._next_retiring_ms = now.mono_ms + RETIRING_MS
+            self._fences.retire(self._retired, now)
 
     def _forget_ephemeral(self, now: Now) -> None:
         """An ephemeral member that died long ago is let go by the lowest living replica."""

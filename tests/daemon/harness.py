@@ -227,16 +227,17 @@ class Cluster:
         answers: bool = True,
         lot: bool = True,
         prefix: Sequence[str] = (),
+        command: Sequence[str] = COMMAND,
         environment: Mapping[str, str] | None = None,
     ) -> Daemon:
         """Start a daemon, by default without mDNS, on any port, and wait until it is ready.
 
         ``apart``: in a runtime directory of its own, where no other looks for it. ``lot``: wait
         until it has one (1.5 s when it is alone), not only until it ``answers``. ``prefix``: words
-        before the command.
+        before the ``command``.
         """
         runtime = self.runtime / (name if apart else "all")
-        words = [*prefix, *COMMAND, "--name", name, "--runtime-dir", str(runtime)]
+        words = [*prefix, *command, "--name", name, "--runtime-dir", str(runtime)]
         if "--port" not in flags:
             words += ["--port", "0"]
         if not mdns:

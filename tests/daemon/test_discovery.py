@@ -165,10 +165,17 @@ class Screen:
 
     def __init__(self, cluster: Cluster, *flags: str) -> None:
         self._master, slave = pty.openpty()
-        words = [*COMMAND, "--port", "0", "--no-mdns", *flags]
-        environment = cluster.environment(TERM="xterm", PARKINGD_RUNTIME_DIR=str(cluster.runtime / "all"))
+        runtime = ("--runtime-dir", str(cluster.runtime / "all"))
+        take_terminal = (
+            "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
         self.process = subprocess.Popen(
-            words, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            [COMMAND[0], "-c", take_terminal, *COMMAND, "--port", "0", "--no-mdns", *runtime, *flags],
+            env=cluster.environment(TERM="xterm"),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
         )
         os.close(slave)
         self.text = ""

@@ -16,11 +16,11 @@ and from time to time: equal contexts without holes have equal roots.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from parkingd.core.causal import CausalContext, Span
 from parkingd.core.ids import Dot, ReplicaId
-from parkingd.core.records import STAY_FIELDS, Stay
+from parkingd.core.records import STAY_FIELDS
 from parkingd.core.stays import stay_cause
 from parkingd.protocol import codec, messages, outcomes
 from parkingd.protocol.effects import (
@@ -305,7 +305,7 @@ class Checkers:
         for packed in end.pending:
             stay = codec.unpack_record_untrusted(packed)
             if len(stay) == STAY_FIELDS:
-                cause = stay_cause(cast(Stay, stay))
+                cause = stay_cause(stay)
                 age = machine.disk_age + 1
                 self.carried.append(Carried(cause, stay[3], machine.index, age))
 

@@ -150,7 +150,8 @@ class Cluster:
         machine.process += 1
         self.checkers.loaded(machine, stored)
         seed = self._dice.getrandbits(48)
-        node = Node(machine.settings, stored, now=now, seed=seed)
+        retired = tuple(machine.retired)
+        node = Node(machine.settings, stored, now=now, seed=seed, retired=retired)
         machine.begin(
             node, time_ms=self.time_ms, replica=stored.replica, incarnation=stored.incarnation
         )
@@ -173,6 +174,7 @@ class Cluster:
             return
         self.say(machine, "crash", f"disk {'kept' if keep else 'lost'}{' torn' if torn else ''}")
         self._close(machine)
+        machine.retired.clear()
         if not keep:
             self.lose(machine)
         machine.disk.crash(self._dice, keep=keep, torn=torn)
@@ -205,6 +207,7 @@ class Cluster:
             return
         self.say(machine, "over", f"{end.reason.name} keep={end.keep} pending={len(end.pending)}")
         machine.start_overs += 1
+        machine.retired.append(machine.replica)
         if machine.start_overs > START_OVERS_MAX:
             raise Violation("livelock", f"{machine.name} started over {machine.start_overs} times")
         self.checkers.started_over(machine, end)

@@ -36,6 +36,8 @@ class Machine:
         self.incarnation = 0
         self.durable_seq = 0
         self.start_overs = 0
+        self.retired: list[int] = []
+        """Ids that the present process has given up; a crash forgets them."""
         self.subscriptions: dict[int, int] = {}
         self.paused = False
         self.slow_ms = 0

@@ -198,7 +198,8 @@ class _Link:
                 else:
                     self._send_now(frame)
         if event is LinkEvent.DOWN:
-            self._drain.read()  # an answer may have come before the end
+            while not self._drain.read():
+                pass  # answers that came before the end, LINK_QUEUE_MAX of them at most
         if event is not None and not self._drain.closed:
             self._step(event)
 

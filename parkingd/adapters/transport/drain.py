@@ -73,8 +73,8 @@ class Drain:
             self._loop.remove_reader(self._fd)
             self.socket.close(linger_ms)
 
-    def read(self) -> None:
-        """Take what has arrived, as much as fits into one turn."""
+    def read(self) -> bool:
+        """Take what has arrived, as much as fits into one turn; True when nothing is left."""
         receive, take, frames_max = self.socket.recv, self._take, self._frames_max
         time, until = self._loop.time, self._loop.time() + TURN_S
         self._draining = True
@@ -83,7 +83,7 @@ class Drain:
                 try:
                     frame = receive(zmq.NOBLOCK, copy=False)
                 except zmq.Again:
-                    return
+                    return True
                 frames = [frame]
                 while frame.more:
                     frame = receive(zmq.NOBLOCK, copy=False)
@@ -91,12 +91,13 @@ class Drain:
                         frames.append(frame)
                 take(frames)
                 if self.closed:
-                    return
+                    return True
                 if time() > until:
                     break
         finally:
             self._draining = False
         self.sent()
+        return False
 
     def _look(self) -> None:
         self._scheduled = False
