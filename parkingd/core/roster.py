@@ -32,9 +32,7 @@ class Roster:
             for origin, upto in durable.items():
                 if upto > known.get(origin, 0):
                     known[origin] = upto
-        for origin in durable:
-            self.named[origin] = None
-        self.named[replica] = None
+        self.name(origin for origin, upto in durable.items() if upto)
 
     def name(self, replicas: Iterable[ReplicaId]) -> None:
         """These replicas exist: nothing is dropped before they have seen it."""

@@ -259,7 +259,7 @@ class LotState:
             self.record.absorb(event)
         for seal in self.record.seals.values():
             self._void(seal)
-        self.roster.name(context.vector)
+        self.roster.name(origin for origin in context.replicas() if context.highest(origin))
 
 
 def add_record(stays: Stays, record: Record, *, save: bool = True) -> None:

@@ -40,7 +40,8 @@ class Founding:
         self._window_ms = 0
         self._founded_here = False
         self._orphan_ms: int | None = None
-        self._join_known = shared.replica.own_seq > 1
+        self.is_join_known = shared.replica.own_seq > 1
+        """A member holds our join, and we hold all that it held when it said so."""
 
     def discovery_ready(self, fact: DiscoveryReady, now: Now) -> None:
         """The clock of the founding window starts."""
@@ -61,8 +62,9 @@ class Founding:
             self._join(theirs, now)
             return True
         if not shared.has_lot:
-            self._leave_lot(StartOverReason.ORPHANED)
-            return False
+            if theirs < own:
+                self._leave_lot(StartOverReason.ORPHANED)
+            return own < theirs  # Its record may still come; `orphan_ms` is the limit.
         if own < theirs:
             shared.outbox.notice(Level.INFO, "younger_lot_met", member=sender.name)
             return True
@@ -145,10 +147,6 @@ class Founding:
 
     # --- may this replica mint? ----------------------------------------------------------
 
-    def join_is_known(self) -> None:
-        """A member holds our join, and we hold all that it held when it said so."""
-        self._join_known = True
-
     def may_mint(self, now: Now, *, own_seq_asked: bool) -> bool:
         """Whether own events may be made: see the module text.
 
@@ -166,7 +164,7 @@ class Founding:
         )
         if not own_seq_asked and not waited:
             return False
-        return self._join_known or (waited and self._is_alone_for_ever())
+        return self.is_join_known or (waited and self._is_alone_for_ever())
 
     def mint_deadline(self, now_ms: int) -> int | None:
         """When `may_mint` may change by itself."""
@@ -193,7 +191,8 @@ class Founding:
         for number, record in list(replica.pending.items())[:IMPORT_ROWS_MAX]:
             stay = cast(Stay, record)
             cause = stay_cause(stay)
-            if state.stays.request_effect(cause) is None:
+            has_left = state.stays.latest_mark_time(stay[3]) >> 16 > stay_since_ms(stay)
+            if state.stays.request_effect(cause) is None and not has_left:
                 extra = stay[6]
                 raw = extra[0] if extra is not None else None
                 body = Enter(stay[3], stay[4], cause, (), raw, stay_since_ms(stay), FLAG_MERGED)

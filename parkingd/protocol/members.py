@@ -52,7 +52,7 @@ class Member:
 
 
 class Members:
-    """By name; the own node is not in it."""
+    """By name, in the order of names; the own node is not in it."""
 
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
@@ -65,14 +65,15 @@ class Members:
     def put(self, member: Member) -> None:
         """Add a member, or replace one of the same name."""
         self._members[member.name] = member
+        self._members = {name: self._members[name] for name in sorted(self._members)}
 
     def all(self) -> list[Member]:
         """Every member ever met in this run, by name."""
-        return [self._members[name] for name in sorted(self._members)]
+        return list(self._members.values())
 
     def alive(self) -> list[Member]:
         """Members in state alive, by name."""
-        return [m for m in self.all() if m.state is MemberState.ALIVE]
+        return [m for m in self._members.values() if m.state is MemberState.ALIVE]
 
     def of_replica(self, replica: ReplicaId) -> Member | None:
         """The member that mints under this id."""

@@ -45,6 +45,7 @@ from parkingd.protocol.intake import Intake
 from parkingd.protocol.leaving import Leaving
 from parkingd.protocol.members import Member, MemberState
 from parkingd.protocol.messages import (
+    REFUSED_FENCED,
     Delta,
     FenceReport,
     Goodbye,
@@ -56,6 +57,7 @@ from parkingd.protocol.messages import (
     Refused,
     RootAnswer,
     RootQuery,
+    Route,
     Sender,
     SnapshotAbort,
     SnapshotAck,
@@ -75,6 +77,8 @@ from parkingd.protocol.settings import NodeSettings
 from parkingd.protocol.shared import Shared
 from parkingd.protocol.snapshots import Snapshots
 from parkingd.protocol.waits import Waits
+
+LET_GO: Final = Refused(REFUSED_FENCED, "this replica was let go")
 
 RETIRING_MS: Final = 5_000
 """How often letting go of an earlier id of this node is tried again."""
@@ -210,6 +214,10 @@ class Node:
         if isinstance(message, Refused):
             self._peering.receive_refused(sender, message, now)
             return
+        if sender.replica in self.state.record.fences:
+            if isinstance(sender.link, Route):
+                self._shared.outbox.send(sender.link, LET_GO)
+            return
         member = self._shared.members.hear(sender, now)
         if member is None:
             self._from_stranger(sender, message, now)
@@ -263,7 +271,9 @@ class Node:
         """Not a member: a new incarnation of one is greeted, everything else dropped."""
         known = self._shared.members.get(sender.name)
         self._shared.counters["from_strangers"] += 1
-        if known is None or sender.incarnation <= known.incarnation:
+        if known is None:
+            return
+        if sender.replica == known.replica and sender.incarnation <= known.incarnation:
             return
         if isinstance(message, Heartbeat) and message.beat % 4 == 1:
             self._peering.greet(known.address, now)
@@ -331,6 +341,9 @@ class Node:
                 shared.replies.release()
                 self._snapshots.serve_waiting()
                 self._ask_for_snapshot(now)
+                if own_seq and not self._founding.is_join_known:
+                    for member in shared.peers_in_lot():
+                        self._replication.pull_soon(member)
             case StorageFailed(reason=reason):
                 shared.replica.failing = True
                 shared.outbox.notice(Level.ERROR, "storage_failed", reason=reason)
@@ -364,7 +377,7 @@ class Node:
 
     def _exchange_agreed(self, theirs: CausalContext, now: Now) -> None:
         if theirs.contains(self.replica_id, 1):
-            self._founding.join_is_known()
+            self._founding.is_join_known = True
 
     def _fell_behind(self, member: Member, now: Now) -> None:
         self._behind_of = member.name

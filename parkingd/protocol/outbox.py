@@ -85,18 +85,23 @@ class Replies:
         self._held: deque[tuple[int, int, Outcome, bool]] = deque()
 
     def answer(self, handle: int, outcome: Outcome, *, is_read: bool = False) -> None:
-        """Reply as soon as everything minted so far is on disk."""
+        """Reply as soon as the disk has what it depends on.
+
+        A read depends on own events only. An answer to a write depends on everything: a repeated
+        request is answered with what another node recorded, which must be on *this* disk then.
+        """
         replica = self._replica
-        if replica.durable_seq >= replica.own_seq:
+        covered = replica.durable_seq >= replica.own_seq if is_read else replica.is_settled
+        if covered:
             self._outbox.reply(handle, outcome)
         elif replica.failing:
             self._outbox.reply(handle, _while_failing(outcome, is_read=is_read))
         else:
-            self._held.append((replica.own_seq, handle, outcome, is_read))
+            self._held.append((replica.covering_token, handle, outcome, is_read))
 
     def release(self) -> None:
         """The disk has moved on."""
-        while self._held and self._held[0][0] <= self._replica.durable_seq:
+        while self._held and self._held[0][0] <= self._replica.durable_token:
             _, handle, outcome, _ = self._held.popleft()
             self._outbox.reply(handle, outcome)
 

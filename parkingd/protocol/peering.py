@@ -75,6 +75,7 @@ class Peering:
         self._joined = joined
         self._let_go = let_go
         self._greetings: dict[Address, Greeting] = {}
+        self._due_ms: int | None = None
         self._name_refused_ms: int | None = None
         self._welcomed = False
         self.own_seq_asked = False
@@ -103,6 +104,7 @@ class Peering:
                 self._shared.settings.hello_retry_ms,
             )
             self._greetings[candidate.address] = known
+            self._due_ms = now.mono_ms
         known.name = candidate.name or known.name
         known.dialled = candidate.mismatch is None
         if candidate.mismatch is not None:
@@ -156,6 +158,8 @@ class Peering:
             if greeting.state == STATE_CONNECTED and is_silent:
                 greeting.state, greeting.detail = STATE_TRYING, "it fell silent"
             self.greet(greeting.address, now)
+        open_greetings = (g.next_ms for g in self._greetings.values() if self._is_open(g))
+        self._due_ms = min(open_greetings, default=None)
 
     def _is_open(self, greeting: Greeting) -> bool:
         if not greeting.dialled or greeting.state == STATE_SELF:
@@ -169,8 +173,8 @@ class Peering:
         return member.state is MemberState.DEAD or member.lot != self._shared.lot
 
     def next_deadline(self) -> int | None:
-        """When somebody is due, in monotonic milliseconds."""
-        return min((g.next_ms for g in self._greetings.values() if self._is_open(g)), default=None)
+        """When somebody is due, in monotonic milliseconds; as of the last tick."""
+        return self._due_ms
 
     def greet(self, address: Address, now: Now) -> None:
         """Say hello there."""
@@ -217,7 +221,11 @@ class Peering:
         if taken:
             self._refuse_name(sender, holder)
             return
-        if holder is not None and sender.incarnation < holder.incarnation:
+        if (
+            holder is not None
+            and holder.replica == sender.replica  # Those of another disk do not compare.
+            and sender.incarnation < holder.incarnation
+        ):
             shared.counters["stale_incarnation"] += 1
             return
         if not self._meet(sender, hello, now):

@@ -59,6 +59,7 @@ class Replica:
         self.own_seq = 0
         self.durable_seq = 0
         self.durable_vector: Vector = {}
+        self.durable_token = 0
         self.failing = False
         """The last commit failed and has not succeeded since."""
         self.pending: dict[int, Record] = {}
@@ -191,6 +192,7 @@ class Replica:
     def persisted(self, token: int, own_seq: int) -> None:
         """The batch with this token and all before it are on disk."""
         self.durable_seq = max(self.durable_seq, own_seq)
+        self.durable_token = max(self.durable_token, token)
         while self._in_flight and self._in_flight[0][0] <= token:
             self.durable_vector = self._in_flight.popleft()[1]
         self._hear_own_disk()
@@ -225,9 +227,14 @@ class Replica:
     @property
     def is_settled(self) -> bool:
         """Everything applied is on disk."""
+        return self.durable_token >= self.covering_token
+
+    @property
+    def covering_token(self) -> int:
+        """Token of the batch that covers everything applied so far, taken or not."""
         journal = self.state.stays.journal
         waiting = self._runs or journal.records or journal.dropped or self.state.record.changed
-        return not self._in_flight and not waiting
+        return self._token + 1 if waiting else self._token
 
     @property
     def is_empty(self) -> bool:

@@ -291,7 +291,8 @@ class Replication:
         roster = self._shared.replica.state.roster
         vector = theirs.vector if durable is None else {p.origin: p.upto for p in durable}
         roster.heard(sender.replica, vector)
-        roster.name(theirs.replicas())
+        # An id that has minted nothing yet, not even its join, may never do so.
+        roster.name(origin for origin in theirs.replicas() if theirs.highest(origin))
 
     # --- time ----------------------------------------------------------------------------
 

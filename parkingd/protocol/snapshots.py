@@ -124,8 +124,6 @@ class Snapshots:
             refusal = "busy"
         elif shared.replica.state.context.upto(sender.replica) < request.join_seq:
             refusal = "the join of the receiver is not here yet"
-        elif sender.replica in shared.replica.state.record.fences:
-            refusal = "fenced"
         if refusal:
             shared.outbox.send(sender.link, SnapshotAbort(request.nonce, refusal))
             return

@@ -28,18 +28,22 @@ BLOCK_BYTES = 65_536
 def free_pair() -> int:
     """A port that is free with its neighbour, at all three addresses."""
     for port in random.sample(PORTS, 100):
-        sockets = []
-        try:
-            for host in (FIRST_HOST, SECOND_HOST, CABLE_HOST):
-                for one in (port, port + 1):
-                    sockets.append(socket.create_server((host, one)))
-        except OSError:
-            continue
-        finally:
-            for each in sockets:
-                each.close()
-        return port
+        if all(
+            is_free(host, one)
+            for host in (FIRST_HOST, SECOND_HOST, CABLE_HOST)
+            for one in (port, port + 1)
+        ):
+            return port
     raise AssertionError("no free ports")
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether somebody could listen there now."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError:
+        return False
+    return True
 
 
 class Cable:
@@ -110,9 +114,6 @@ class Cable:
                 writer.transport.abort()
                 return
             self._writers.add(there)
-            if not self._whole:
-                there.transport.abort()
-                return
             await asyncio.gather(_pump(reader, there), _pump(there_reader, writer))
 
         return forward

@@ -31,7 +31,11 @@ from parkingd.cli.ctl import main as ctl_main
 ValueT = TypeVar("ValueT")
 
 COMMAND = (sys.executable, "-m", "parkingd")
-CTL_COMMAND = (sys.executable, "-c", "import sys; from parkingd.cli.ctl import main; sys.exit(main())")
+CTL_COMMAND = (
+    sys.executable,
+    "-c",
+    "import sys; from parkingd.cli.ctl import main; sys.exit(main())",
+)
 PATIENCE_S = 15.0
 """Everything here takes a tenth of that on an idle machine."""
 POLL_S = 0.02
@@ -215,7 +219,9 @@ class Cluster:
 
     def environment(self, **more: str) -> dict[str, str]:
         """What the daemons see: nothing of the machine's own settings."""
-        kept = {key: os.environ[key] for key in ("PATH", "LANG", "COVERAGE_FILE") if key in os.environ}
+        kept = {
+            key: os.environ[key] for key in ("PATH", "LANG", "COVERAGE_FILE") if key in os.environ
+        }
         return kept | {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.runtime)} | more
 
     def start(

@@ -17,7 +17,6 @@ from parkingd.adapters.keys import derive_keys
 from parkingd.adapters.transport.curve import KeyPair
 from parkingd.protocol.codec import Decoded, decode_untrusted, encode
 from parkingd.protocol.messages import Hello, Message
-from tests.daemon.harness import Daemon
 
 NAME = "mallory"
 REPLICA = 0x6B03_DE85_0000_0001
@@ -32,7 +31,9 @@ class Impostor:
         self._keys: KeyPair = derive_keys(cookie, cluster)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.router = self._bound(zmq.ROUTER)
-        self.port = int(self.router.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").rpartition(b":")[2])
+        endpoint = self.router.getsockopt(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        self.port = int(endpoint.rstrip(b"\0").rpartition(b":")[2])
         self.pub = self._bound(zmq.PUB, self.port + 1)
 
     def __enter__(self) -> Impostor:
@@ -100,9 +101,3 @@ class Impostor:
             while self.router.poll(20):
                 route, *_ = self.router.recv_multipart()
                 self.router.send_multipart([route, answer])
-
-
-def cookie_of(daemon: Daemon, home_cookie: str) -> Impostor:
-    """An impostor that can talk to this daemon."""
-    assert daemon.is_running
-    return Impostor(home_cookie)

@@ -53,7 +53,9 @@ class Network:
             self.ip("-n", first, "link", "set", "lan", "up")
             return
         plug = f"plug{number}"
-        self.ip("-n", first, "link", "add", plug, "type", "veth", "peer", "name", "eth0", "netns", name)
+        self.ip(
+            "-n", first, "link", "add", plug, "type", "veth", "peer", "name", "eth0", "netns", name
+        )
         self.ip("-n", first, "link", "set", plug, "master", "lan", "up")
         self.ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
         self.ip("-n", name, "link", "set", "eth0", "up")
@@ -99,9 +101,7 @@ def test_three_machines_of_one_lan_find_each_other_by_mdns_alone(
     for number, name in enumerate(("gary", "diane", "joe"), start=1):
         machine = network.add_machine()
         network.join_lan(machine, number)
-        started.append(
-            cluster.start(name, mdns=True, apart=True, prefix=machine, answers=False)
-        )
+        started.append(cluster.start(name, mdns=True, apart=True, prefix=machine, answers=False))
     for daemon in started:
         until(daemon.answers, "it answers")
     last_s = time.monotonic()
@@ -142,9 +142,7 @@ def test_without_multicast_the_daemons_of_one_machine_find_each_other_and_say_so
         "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
         "s.bind(('', 5353)); print('held', flush=True); time.sleep(60)"
     )
-    with subprocess.Popen(
-        [*machine, COMMAND[0], "-c", block], stdout=subprocess.PIPE
-    ) as holder:
+    with subprocess.Popen([*machine, COMMAND[0], "-c", block], stdout=subprocess.PIPE) as holder:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == b"held\n"
@@ -171,7 +169,17 @@ class Screen:
             "os.execv(sys.argv[1], sys.argv[1:])"
         )
         self.process = subprocess.Popen(
-            [COMMAND[0], "-c", take_terminal, *COMMAND, "--port", "0", "--no-mdns", *runtime, *flags],
+            [
+                COMMAND[0],
+                "-c",
+                take_terminal,
+                *COMMAND,
+                "--port",
+                "0",
+                "--no-mdns",
+                *runtime,
+                *flags,
+            ],
             env=cluster.environment(TERM="xterm"),
             stdin=slave,
             stdout=slave,
@@ -203,9 +211,7 @@ def test_on_a_terminal_the_banner_says_who_it_is_and_whom_it_found(cluster: Clus
     screen = Screen(cluster, "--name", "gary")
     try:
         screen.read_until(r"^ *found +diane at 127\.0\.0\.1:\d+$")
-        banner = dict(
-            re.findall(r"^ *([a-z][a-z ]*[a-z])  (\S.*)$", screen.text, re.MULTILINE)
-        )
+        banner = dict(re.findall(r"^ *([a-z][a-z ]*[a-z])  (\S.*)$", screen.text, re.MULTILINE))
         gary = Daemon("gary", screen.process, diane.log, diane.control.with_name("gary.ctl"))
         status = gary.read("status")
         assert banner["node"] == "gary"

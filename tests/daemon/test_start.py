@@ -6,11 +6,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from tests.daemon.harness import COMMAND, Cluster, until
+
 
 @pytest.mark.parametrize(
     ("flags", "said"),
@@ -174,8 +176,6 @@ def test_a_data_directory_in_a_file_system_that_takes_nothing_is_one_line(
 
 
 def test_a_database_of_a_newer_format_is_refused_and_left_alone(cluster: Cluster) -> None:
-    import sqlite3
-
     cluster.start("gary", lot=False).stop()
     database = cluster.data_dir("gary") / "parkingd.db"
     connection = sqlite3.connect(database)
@@ -211,6 +211,7 @@ def test_a_signal_while_it_starts_ends_it_without_a_traceback(
 def test_the_second_signal_stops_it_at_once(cluster: Cluster) -> None:
     """The first waits for a member whose disk covers its events, and that one is frozen."""
     gary, diane = cluster.start_all("gary", "diane")
+    gary.read("track", "SEEN1", 1)
     diane.process.send_signal(signal.SIGSTOP)
     gary.read("track", "UNSEEN1", 1)
     gary.process.send_signal(signal.SIGTERM)
@@ -225,13 +226,14 @@ def test_the_second_signal_stops_it_at_once(cluster: Cluster) -> None:
 
 def test_leave_answers_and_stops_the_daemon_with_status_0(cluster: Cluster) -> None:
     gary, diane = cluster.start_all("gary", "diane")
+    diane.read("track", "STAYS1", 1)
     gary.read("track", "LEFT1", 1)
     left = gary.read("leave")
     assert (left["kind"], left["safe_with"]) == ("Left", "diane")
     assert gary.wait() == 0
     diane.until_status(lambda status: status["members"]["left"] == 1, "left member")
-    assert diane.plates() == ["LEFT1"]
-    assert diane.ctl("track", "GOESON1", 1).status == 0
+    assert diane.plates() == ["LEFT1", "STAYS1"]
+    diane.read("exit", "LEFT1", 1)
 
 
 def test_without_mdns_the_daemons_of_one_machine_find_each_other(cluster: Cluster) -> None:

@@ -280,9 +280,7 @@ def test_a_backup_made_while_it_runs_restores_into_a_new_directory_with_a_new_re
 
 
 @pytest.mark.parametrize("path", ["/nowhere/gary.db", "/proc/gary.db"])
-def test_a_backup_that_cannot_be_written_is_refused(
-    trio: tuple[Daemon, ...], path: str
-) -> None:
+def test_a_backup_that_cannot_be_written_is_refused(trio: tuple[Daemon, ...], path: str) -> None:
     answer = trio[0].ctl("backup", path)
     assert answer.status == 6
     assert answer.error["code"] == "storage_failed"

@@ -41,11 +41,10 @@ def test_two_daemons_with_different_cookies_do_not_join_and_discover_says_why(
     guarded: tuple[Cluster, Daemon],
 ) -> None:
     cluster, gary = guarded
-    stranger = cluster.start(
-        "stranger", "--ephemeral", environment={"PARKINGD_COOKIE": "another"}
-    )
+    stranger = cluster.start("stranger", "--ephemeral", environment={"PARKINGD_COOKIE": "another"})
+    until(lambda: discovered(gary, stranger.port), "gary has found the stranger")
+    until(lambda: discovered(stranger, gary.port), "the stranger has found gary")
     for one, other in ((gary, stranger), (stranger, gary)):
-        until(lambda: discovered(one, other.port), f"{one.name} has found {other.name}")
         assert discovered(one, other.port)["state"] == "other_cookie"
         assert one.read("status")["members"]["alive"] == 1
     assert stranger.plates() == []
@@ -272,7 +271,9 @@ def test_noise_at_the_control_socket_is_counted_and_others_are_served(
                 noisy.send(noise)
                 sent += 1
         noisy.send_multipart([b"a", b"b"])
-        noisy.send(msgpack.packb({"v": 1, "id": 5, "verb": "explode", "args": {}, "deadline_ms": 9}))
+        noisy.send(
+            msgpack.packb({"v": 1, "id": 5, "verb": "explode", "args": {}, "deadline_ms": 9})
+        )
         assert noisy.poll(5_000)
         answer = msgpack.unpackb(noisy.recv())
         assert (answer["id"], answer["kind"], answer["body"]["code"]) == (5, "Error", "usage")

@@ -2,7 +2,8 @@
 
 A link is one DEALER socket and one TCP connection. When the connection fails or breaks the link
 is closed and reported, and the next message makes a new one: there is no retry to bound, and
-nothing that was meant for one process can reach another that listens there later.
+nothing that was meant for one process can reach another that listens there later. Answers that
+have come but not been read when the connection ends are lost with it.
 
 The first frames wait for the handshake, `WAITING_FRAMES_MAX` of them for `WAITING_S` at most.
 At most `IDLE_LINKS_MAX` links are kept that nobody uses, the longest unused go first.
@@ -166,8 +167,9 @@ class _Link:
         return True
 
     def close(self, linger_ms: int) -> None:
-        self._counters.dropped["gone"] += len(self._waiting)
-        self._waiting.clear()
+        if self._waiting:
+            self._counters.dropped["gone"] += len(self._waiting)
+            self._waiting.clear()
         self._monitor.close()
         self._drain.close(linger_ms)
 
@@ -197,10 +199,7 @@ class _Link:
                     self._counters.dropped["expired"] += 1
                 else:
                     self._send_now(frame)
-        if event is LinkEvent.DOWN:
-            while not self._drain.read():
-                pass  # answers that came before the end, LINK_QUEUE_MAX of them at most
-        if event is not None and not self._drain.closed:
+        if event is not None:
             self._step(event)
 
     def _take(self, frames: list[zmq.Frame]) -> None:

@@ -57,7 +57,7 @@ class Drain:
         self._draining = False
         self._scheduled = False
         self._fd = integer_option(socket, zmq.FD)
-        loop.add_reader(self._fd, self.read)
+        loop.add_reader(self._fd, self._read)
         self.sent()
 
     def sent(self) -> None:
@@ -73,8 +73,7 @@ class Drain:
             self._loop.remove_reader(self._fd)
             self.socket.close(linger_ms)
 
-    def read(self) -> bool:
-        """Take what has arrived, as much as fits into one turn; True when nothing is left."""
+    def _read(self) -> None:
         receive, take, frames_max = self.socket.recv, self._take, self._frames_max
         time, until = self._loop.time, self._loop.time() + TURN_S
         self._draining = True
@@ -83,7 +82,7 @@ class Drain:
                 try:
                     frame = receive(zmq.NOBLOCK, copy=False)
                 except zmq.Again:
-                    return True
+                    return
                 frames = [frame]
                 while frame.more:
                     frame = receive(zmq.NOBLOCK, copy=False)
@@ -91,15 +90,14 @@ class Drain:
                         frames.append(frame)
                 take(frames)
                 if self.closed:
-                    return True
+                    return
                 if time() > until:
                     break
         finally:
             self._draining = False
         self.sent()
-        return False
 
     def _look(self) -> None:
         self._scheduled = False
         if not self.closed and integer_option(self.socket, zmq.EVENTS) & zmq.POLLIN:
-            self.read()
+            self._read()
