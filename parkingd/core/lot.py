@@ -46,6 +46,7 @@ class LotRecord:
         self.seals: dict[ReplicaId, Seal] = {}
         self.changed = False
         """Set by every change; whoever saves the small state clears it."""
+        self._found: Found | None = None
         self._digest: bytes | None = None
 
     def absorb(self, event: Event) -> bool:
@@ -60,8 +61,9 @@ class LotRecord:
         self.changed = True
         self._digest = None
         match event.body:
-            case Found(lot=lot):
+            case Found(lot=lot) as found:
                 self.lot = lot
+                self._found = found
             case Join() as join:
                 self.names[event.origin] = join
             case Fence(replica=replica):
@@ -93,8 +95,7 @@ class LotRecord:
 
     def founding(self) -> Found | None:
         """The act that created the lot."""
-        event = self.events.get(("found", 0, 0))
-        return event.body if event is not None and isinstance(event.body, Found) else None
+        return self._found
 
     @property
     def spaces(self) -> int:

@@ -178,6 +178,8 @@ class LotState:
 
     def fenced_replicas(self) -> list[ReplicaId]:
         """Fenced and not yet sealed, ascending."""
+        if not self.record.fences:
+            return []
         return sorted(r for r in self.record.fences if r not in self.record.seals)
 
     def fence_event(self, replica: ReplicaId) -> Event | None:

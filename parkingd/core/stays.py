@@ -31,7 +31,7 @@ from typing import Final, TypeVar
 from parkingd.core.causal import CausalContext
 from parkingd.core.events import FLAG_ADMITTED, FLAG_IMPORTED
 from parkingd.core.ids import Dot, HybridTime, ReplicaId, dot_cause
-from parkingd.core.records import Mark, Record, RequestEffect, Stay
+from parkingd.core.records import Mark, Record, RequestEffect, Stay, StayExtra
 
 SUM_MODULUS: Final = 1 << 128
 
@@ -45,6 +45,11 @@ VERB_IMPORT: Final = 6
 
 ANOMALIES_MAX: Final = 64
 """Recent ambiguous plates kept for `status`."""
+
+_FLAGS_ALONE: Final[dict[StayExtra, StayExtra]] = {
+    extra: extra for extra in ((None, None, flags) for flags in range(1, 8))
+}
+"""Extras that say nothing but flags, as imports make them: one for all saves 64 bytes a car."""
 
 _pack_identity: Final = struct.Struct(">QQQH").pack
 
@@ -135,6 +140,8 @@ class Stays:
         entry = self._entries.get(plate)
         if entry is None:
             return ()
+        if isinstance(entry[0], int) and plate not in self._marks:  # Nearly all are like this.
+            return (entry,) if self._represents(entry) else ()
         latest = self.latest_mark_time(plate)
         return tuple(s for s in _listed(entry) if s[2] > latest and self._represents(s))
 
@@ -244,7 +251,10 @@ class Stays:
 
     def add_stay(self, stay: Stay, *, save: bool = True) -> None:
         """Insert a stay whose dot is neither kept nor covered."""
-        plate, cause = stay[3], stay_cause(stay)
+        seq, origin, time, plate, gate, own_cause, extra = stay
+        if extra in _FLAGS_ALONE:
+            stay = (seq, origin, time, plate, gate, own_cause, _FLAGS_ALONE[extra])
+        cause = stay_cause(stay)
         if save:
             self.journal.records.append(stay)
         self.stay_count += 1

@@ -79,10 +79,6 @@ class Members:
         """The member that mints under this id."""
         return next((m for m in self._members.values() if m.replica == replica), None)
 
-    def at(self, address: Address) -> Member | None:
-        """The member reached at this address."""
-        return next((m for m in self._members.values() if m.address == address), None)
-
     def hear(self, sender: Sender, now: Now) -> Member | None:
         """Something arrived: the member it came from, or None if it is no (longer a) member.
 

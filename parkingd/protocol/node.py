@@ -149,6 +149,8 @@ class Node:
         self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
         self._discovered = False
         self._has_said_goodbye = False
+        self._due_ms = now.mono_ms
+        self._is_due_known = False
         self._lot_told = (self.lot, shared.has_lot)
 
     # --- inspection ----------------------------------------------------------------------
@@ -208,6 +210,8 @@ class Node:
     def receive(self, sender: Sender, message: Message, now: Now) -> None:  # noqa: C901 - one arm per kind
         """A decoded, validated message. Never throws for what it says."""
         self._now = now
+        if not isinstance(message, Heartbeat):
+            self._is_due_known = False
         if isinstance(message, Hello):
             self._peering.receive_hello(sender, message, now)
             return
@@ -265,7 +269,8 @@ class Node:
         member.beat, member.head, member.leaving = beat.beat, beat.head, beat.leaving
         member.clock_offset_ms = beat.wall_ms - now.mono_ms
         if member.lot is not None and member.lot == self.lot:
-            self._replication.heard_head(member.replica, beat.head, now)
+            is_news = self._replication.heard_head(member.replica, beat.head, now)
+            self._is_due_known &= not is_news
 
     def _from_stranger(self, sender: Sender, message: Message, now: Now) -> None:
         """Not a member: a new incarnation of one is greeted, everything else dropped."""
@@ -286,6 +291,7 @@ class Node:
         ``deadline_ms`` is a monotonic time.
         """
         self._now = now
+        self._is_due_known = False
         match command:
             case ReadStatus():
                 self._shared.outbox.reply(handle, self._status(now))
@@ -333,6 +339,7 @@ class Node:
     def observe(self, fact: Fact, now: Now) -> None:
         """The disk, discovery or a link reports."""
         self._now = now
+        self._is_due_known = False
         shared = self._shared
         match fact:
             case Persisted(token=token, own_seq=own_seq):
@@ -417,6 +424,7 @@ class Node:
     def tick(self, now: Now) -> None:
         """Time passed. Calling it early or late is fine."""
         self._now = now
+        self._is_due_known = False
         shared = self._shared
         for member, before in shared.members.judge(now):
             self._judged(member, before, now)
@@ -503,6 +511,12 @@ class Node:
 
     def next_deadline(self) -> int:
         """When `tick` wants to be called, monotonic milliseconds; in the past means at once."""
+        if not self._is_due_known:
+            self._due_ms = self._earliest_deadline()
+            self._is_due_known = True
+        return self._due_ms
+
+    def _earliest_deadline(self) -> int:
         now_ms = self._now.mono_ms
         due = [
             self._next_beat_ms,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+from typing import Final
 
 from parkingd.protocol.effects import (
     Effects,
@@ -30,6 +31,9 @@ from parkingd.protocol.outcomes import (
 from parkingd.protocol.replica import Replica
 
 STORAGE_WARNING = "the disk is failing: what this shows may not be on disk yet"
+
+
+NOTHING: Final = Effects()
 
 
 class Outbox:
@@ -60,6 +64,8 @@ class Outbox:
     def take(self, replica: Replica) -> Effects:
         """Everything so far, and the batch that has to be on its way to the disk first."""
         batch = replica.take_batch()
+        if not (batch or self.end or self.outgoing or self.replies or self.notices):
+            return NOTHING
         effects = Effects(
             persist=(batch,) if batch is not None else (),
             outgoing=tuple(self.outgoing),

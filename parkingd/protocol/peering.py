@@ -147,28 +147,35 @@ class Peering:
     def tick(self, now: Now) -> None:
         """Greet whoever is due."""
         settings = self._shared.settings
+        due_ms: int | None = None
         for greeting in self._greetings.values():
-            if now.mono_ms < greeting.next_ms or not self._is_open(greeting):
+            if not self._is_open(greeting):
                 continue
-            greeting.asked += 1
-            greeting.next_ms = now.mono_ms + greeting.pause_ms
-            greeting.pause_ms = min(2 * greeting.pause_ms, settings.hello_retry_ms_max)
-            member = self._shared.members.at(greeting.address)
-            is_silent = member is not None and member.state is MemberState.DEAD
-            if greeting.state == STATE_CONNECTED and is_silent:
-                greeting.state, greeting.detail = STATE_TRYING, "it fell silent"
-            self.greet(greeting.address, now)
-        open_greetings = (g.next_ms for g in self._greetings.values() if self._is_open(g))
-        self._due_ms = min(open_greetings, default=None)
+            if now.mono_ms >= greeting.next_ms:
+                greeting.asked += 1
+                greeting.next_ms = now.mono_ms + greeting.pause_ms
+                greeting.pause_ms = min(2 * greeting.pause_ms, settings.hello_retry_ms_max)
+                self._note_silence(greeting)
+                self.greet(greeting.address, now)
+            due_ms = greeting.next_ms if due_ms is None else min(due_ms, greeting.next_ms)
+        self._due_ms = due_ms
+
+    def _note_silence(self, greeting: Greeting) -> None:
+        member = self._shared.members.get(greeting.name or "")
+        is_silent = member is not None and member.state is MemberState.DEAD
+        if greeting.state == STATE_CONNECTED and is_silent:
+            greeting.state, greeting.detail = STATE_TRYING, "it fell silent"
 
     def _is_open(self, greeting: Greeting) -> bool:
         if not greeting.dialled or greeting.state == STATE_SELF:
             return False
         if greeting.state != STATE_CONNECTED:
             return True
-        member = self._shared.members.at(greeting.address)
+        member = self._shared.members.get(greeting.name or "")
         if member is None or member.state is MemberState.LEFT:
             return False
+        if member.address != greeting.address:
+            return False  # Another way to the same node.
         # Also until it knows our lot, or we know its: a hello that said so may have been lost.
         return member.state is MemberState.DEAD or member.lot != self._shared.lot
 

@@ -64,8 +64,9 @@ class Replica:
         """The last commit failed and has not succeeded since."""
         self.pending: dict[int, Record] = {}
         """Stays of a younger lot, still to be recorded anew in this one."""
-        self._lot = stored.meta.get(META_LOT)
-        self._lot_saved = self._lot
+        self.lot = stored.meta.get(META_LOT)
+        """The lot whose dots these are: founded here, or met and joined."""
+        self._lot_saved = self.lot
         self._runs: list[tuple[ReplicaId, int, bytes]] = []
         self._floors: dict[ReplicaId, int] = {}
         self._pending_done: list[int] = []
@@ -73,7 +74,7 @@ class Replica:
         self._in_flight: deque[tuple[int, Vector]] = deque()
         self._open_ended = False
         self._wipe = False
-        self._saved: tuple[object, ...] = ()
+        self._has_joined = False
         self._load(stored)
 
     # --- loading -------------------------------------------------------------------------
@@ -94,7 +95,6 @@ class Replica:
         self.own_seq = self.durable_seq = state.context.highest(self.id)
         self.durable_vector = dict(state.context.vector)
         self._hear_own_disk()
-        self._saved = self._saving()
         state.record.changed = False
 
     def _load_meta(self, meta: dict[str, bytes]) -> None:
@@ -113,15 +113,10 @@ class Replica:
             for event in unpack_small_untrusted(_unframed(meta[META_SMALL])):
                 state.record.absorb(event)
 
-    @property
-    def lot(self) -> bytes | None:
-        """The lot whose dots these are: founded here, or met and joined."""
-        return self._lot
-
     def belong_to(self, lot: bytes) -> None:
         """From here on this replica mints in that lot."""
-        assert self._lot is None
-        self._lot = lot
+        assert self.lot is None
+        self.lot = lot
 
     # --- minting and applying ------------------------------------------------------------
 
@@ -248,6 +243,7 @@ class Replica:
     def release_commits(self) -> None:
         """The snapshot is whole: the next batch commits all of it in one transaction."""
         self._open_ended = False
+        self._has_joined = True
 
     def wipe(self) -> None:
         """A streamed snapshot broke off: back to nothing but the own events."""
@@ -276,7 +272,6 @@ class Replica:
     def take_batch(self) -> Persist | None:
         """Everything that changed since the last batch, or None."""
         journal = self.state.stays.journal
-        saving = self._saving()
         changed = (
             self._wipe
             or self._runs
@@ -286,7 +281,7 @@ class Replica:
             or journal.dropped
             or journal.requests
             or journal.expired
-            or saving != self._saved
+            or self._has_joined
             or self.state.record.changed
         )
         if not changed:
@@ -306,24 +301,13 @@ class Replica:
             own_seq=self.own_seq,
             token=self._token,
         )
-        self._wipe = False
+        self._wipe = self._has_joined = False
         self._runs, self._floors, self._pending_done = [], {}, []
         journal.records, journal.dropped, journal.requests, journal.expired = [], [], [], []
         if not self._open_ended:
             self._in_flight.append((self._token, dict(self.state.context.vector)))
-            self._saved = saving
             self.state.record.changed = False
         return batch
-
-    def _saving(self) -> tuple[object, ...]:
-        """What the meta values follow from: cheap to compare."""
-        state = self.state
-        return (
-            dict(state.context.vector),
-            {origin: list(spans) for origin, spans in state.context.intervals.items()},
-            tuple(state.stays.early),
-            state.clock.last,
-        )
 
     def _meta(self) -> tuple[tuple[str, bytes], ...]:
         state = self.state
@@ -335,9 +319,9 @@ class Replica:
             (META_HYBRID, state.clock.last.to_bytes(8, "big")),
             (META_EARLY, pack_context(early.parts())),
         ]
-        if self._lot is not None and self._lot_saved != self._lot:
-            meta.append((META_LOT, self._lot))
-            self._lot_saved = self._lot
+        if self.lot is not None and self._lot_saved != self.lot:
+            meta.append((META_LOT, self.lot))
+            self._lot_saved = self.lot
         if self._floors:
             floors = sorted(self.log.floors().items())
             meta.append((META_FLOORS, pack_context([(o, upto, ()) for o, upto in floors])))

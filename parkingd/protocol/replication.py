@@ -121,10 +121,12 @@ class Replication:
 
     # --- gaps ----------------------------------------------------------------------------
 
-    def heard_head(self, origin: ReplicaId, head: int, now: Now) -> None:
-        """A heartbeat says how far this origin has come."""
-        if head > self._shared.replica.state.context.upto(origin) and not self.is_paused:
-            self._look_for_gap(origin, head, now)
+    def heard_head(self, origin: ReplicaId, head: int, now: Now) -> bool:
+        """A heartbeat says how far this origin has come; True if that is news."""
+        if head <= self._shared.replica.state.context.upto(origin) or self.is_paused:
+            return False
+        self._look_for_gap(origin, head, now)
+        return True
 
     def _look_for_gap(self, origin: ReplicaId, head: int, now: Now) -> None:
         context = self._shared.replica.state.context

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from parkingd.core.events import (
@@ -19,7 +19,7 @@ from parkingd.core.events import (
     Seal,
     Setting,
 )
-from parkingd.core.ids import Now, replica_hex
+from parkingd.core.ids import Now, ReplicaId, replica_hex
 from parkingd.core.plates import normalise_plate
 from parkingd.core.stays import stay_since_ms
 from parkingd.protocol.codec import unpack_event_untrusted
@@ -85,35 +85,32 @@ class Reports:
         plates = self._shared.replica.state.stays.entry_plates()
         warnings = self._storage_warnings()
         for start in range(0, max(1, len(plates)), PAGE_ROWS):
-            rows: list[VehicleRow] = []
-            for plate in plates[start : start + PAGE_ROWS]:
-                rows.extend(self._rows(plate))
-            yield VehicleList(tuple(rows), warnings)
+            yield VehicleList(self._rows(plates[start : start + PAGE_ROWS]), warnings)
 
     def vehicle(self, text: str) -> Vehicle | Failure:
         """One plate."""
         plate = normalise_plate(text)
         if plate is None:
             return invalid_plate(text)
-        rows = tuple(self._rows(plate))
+        rows = self._rows((plate,))
         return Vehicle(plate, bool(rows), rows, self._storage_warnings())
 
-    def _rows(self, plate: str) -> list[VehicleRow]:
+    def _rows(self, plates: Sequence[str]) -> tuple[VehicleRow, ...]:
+        """Written for a hundred thousand plates: the name of a replica is looked up once."""
         state = self._shared.replica.state
-        name_of = state.record.name_of
-        shown = state.stays.visible(plate)
-        return [
-            (
-                plate,
-                stay_since_ms(stay),
-                stay[4],
-                name_of(stay[1]),
-                stay[1],
-                stay[0],
-                len(shown) > 1,
-            )
-            for stay in shown
-        ]
+        visible = state.stays.visible
+        names: dict[ReplicaId, str] = {}
+        rows: list[VehicleRow] = []
+        for plate in plates:
+            shown = visible(plate)
+            conflict = len(shown) > 1
+            for stay in shown:
+                origin = stay[1]
+                if origin not in names:
+                    names[origin] = state.record.name_of(origin)
+                since_ms = stay_since_ms(stay)
+                rows.append((plate, since_ms, stay[4], names[origin], origin, stay[0], conflict))
+        return tuple(rows)
 
     def log_pages(self) -> Iterator[LogPage]:
         """The events still in the log, by time, in pages."""

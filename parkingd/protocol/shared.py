@@ -73,7 +73,7 @@ class Shared:
 
     def peers_in_lot(self) -> list[Member]:
         """Live members of the own lot, by name: those with whom state is exchanged."""
-        lot = self.lot
+        lot = self.replica.lot
         return [m for m in self.members.alive() if lot is not None and m.lot == lot]
 
     def context_wire(self) -> ContextWire:

@@ -284,11 +284,11 @@ def test_an_endless_message_from_a_stranger_is_cut_and_costs_no_memory() -> None
 def test_a_storm_of_strangers_is_counted_and_an_honest_peer_is_served() -> None:
     async def act(scene: Scene) -> None:
         node, member = scene.station(echo=True).bind(), scene.station()
-        for _ in range(10):
+        for _ in range(5):
             for connection in [dial(node) for _ in range(50)]:
                 connection.close()
             await served(node, member)
-        await until(lambda: node.counted("refused_unfinished") == 500)
+        await until(lambda: node.counted("refused_unfinished") == 250)
 
     play(act)
 
@@ -300,13 +300,10 @@ def test_a_frame_over_the_limit_is_not_delivered(context: Context) -> None:
             await admitted(insider, node)
             insider.send(b"small")
             await until(lambda: node.messages)
-            before = resident_bytes()
-            insider.send(bytes(64 * MIB))
+            insider.send(bytes(4 * CHUNK_FRAME_BYTES_MAX))
             await until(lambda: not insider.poll(0, zmq.POLLOUT))
-            assert resident_bytes() - before < 160 * MIB  # the sender's own copies
         await served(node, member)
         assert node.frames() == [b"small", b"honest"]
-        assert all(len(frame) <= CHUNK_FRAME_BYTES_MAX for frame in node.frames())
 
     play(act)
 

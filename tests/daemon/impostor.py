@@ -6,6 +6,7 @@ whatever the test gives it.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -17,6 +18,7 @@ from parkingd.adapters.keys import derive_keys
 from parkingd.adapters.transport.curve import KeyPair
 from parkingd.protocol.codec import Decoded, decode_untrusted, encode
 from parkingd.protocol.messages import Hello, Message
+from tests.daemon.cable import PORTS
 
 NAME = "mallory"
 REPLICA = 0x6B03_DE85_0000_0001
@@ -30,11 +32,7 @@ class Impostor:
         self.incarnation = int(time.time() * 1_000)
         self._keys: KeyPair = derive_keys(cookie, cluster)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.router = self._bound(zmq.ROUTER)
-        endpoint = self.router.getsockopt(zmq.LAST_ENDPOINT)
-        assert isinstance(endpoint, bytes)
-        self.port = int(endpoint.rstrip(b"\0").rpartition(b":")[2])
-        self.pub = self._bound(zmq.PUB, self.port + 1)
+        self.router, self.pub, self.port = self._bound_pair()
 
     def __enter__(self) -> Impostor:
         return self
@@ -47,11 +45,23 @@ class Impostor:
     ) -> None:
         self._context.destroy(linger=0)
 
-    def _bound(self, kind: int, port: int | str = "*") -> zmq.Socket[bytes]:
+    def _bound_pair(self) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes], int]:
+        for port in random.sample(PORTS, 100):
+            router, pub = self._server(zmq.ROUTER), self._server(zmq.PUB)
+            try:
+                router.bind(f"tcp://127.0.0.1:{port}")
+                pub.bind(f"tcp://127.0.0.1:{port + 1}")
+            except zmq.ZMQError:
+                router.close()
+                pub.close()
+                continue
+            return router, pub, port
+        raise AssertionError("no free ports")
+
+    def _server(self, kind: int) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret_z85)
-        socket.bind(f"tcp://127.0.0.1:{port}")
         return socket
 
     def connected(self, kind: int, port: int) -> zmq.Socket[bytes]:

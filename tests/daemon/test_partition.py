@@ -190,6 +190,7 @@ def test_a_member_is_forgotten_only_when_it_is_dead(cluster: Cluster) -> None:
 def test_a_member_that_was_forgotten_takes_what_it_had_not_sent_aside(cluster: Cluster) -> None:
     """It is not merged: the others have gone on without it. Nothing of it is deleted."""
     gary, joe = cluster.start_all("gary", "joe")
+    gary.read("set", "spaces", 50)
     joe.read("track", "SENT1", 1)
     agree([gary, joe])
     gary.end()

@@ -60,8 +60,8 @@ class Transport:
 
     ``on_message``: Address: an answer on our DEALER; Route: a request at our ROUTER; None: heard
     on SUB. ``on_link``: about addresses given to `send` and `probe`, and the peers of
-    subscriptions. ``on_refused``: one word for each refusal, as often as strangers come:
-    whoever logs it limits the rate.
+    subscriptions, always in canonical spelling (`sockets.canonical_address`). ``on_refused``: one
+    word for each refusal, as often as strangers come: whoever logs it limits the rate.
     """
 
     def __init__(
