@@ -19,7 +19,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, assert_never
 
@@ -31,6 +31,7 @@ from parkingd.adapters.discovery.addresses import LOOPBACK, advertised_addresses
 from parkingd.adapters.discovery.local import AddressFile, LocalSource
 from parkingd.adapters.discovery.static import StaticSource
 from parkingd.adapters.keys import Cookie, derive_keys, load_cookie
+from parkingd.adapters.review import write_review
 from parkingd.adapters.rundir import ControlLock
 from parkingd.adapters.store import EphemeralStore, SqliteStore
 from parkingd.adapters.succession import begin_again
@@ -271,6 +272,18 @@ class Daemon:
                 f"{config.spaces} spaces, {config.gates} gates if this node founds the lot",
                 tuple(self._source_names()),
             )
+        )
+        _log.info(
+            "started",
+            extra={
+                "values": {
+                    "name": config.name,
+                    "cluster": config.cluster,
+                    "replica": replica_hex(self._node.replica_id),
+                    "port": self._port,
+                    "cookie": keys.fingerprint,
+                }
+            },
         )
         for warning in cookie.warnings:
             _log.warning("cookie", extra={"values": {"warning": warning}})
@@ -552,9 +565,17 @@ class Daemon:
             # Its last commits were not reported any more: answer those who waited for them.
             self._node.observe(Persisted(self._last_token, self._node.own_seq), read_now())
             self._execute(self._node.take_effects())
+        warnings: tuple[str, ...] = ()
         if self._data_dir is not None:
+            if start_over.review:
+                path = write_review(self._data_dir.path, start_over.review, wall_ms=wall_ms())
+                warnings = (
+                    f"{len(start_over.review)} cars that only this node had recorded are listed "
+                    f"in {path}: look whether they are inside, then `parkingd-ctl import` them",
+                )
             begin_again(self._data_dir, start_over, wall_ms=wall_ms())
-        self._make_node(self._open_store(start_over.pending, self._incarnation))
+        stored = self._open_store(start_over.pending, self._incarnation)
+        self._make_node(replace(stored, warnings=(*stored.warnings, *warnings)))
         for candidate in list(self._candidates.values()):
             self._node.observe(candidate, read_now())
         if self._discovered is not None:

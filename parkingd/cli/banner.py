@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from parkingd.daemon import Started
+if TYPE_CHECKING:
+    from parkingd.daemon import Started
 
 
 def print_banner(started: Started) -> None:

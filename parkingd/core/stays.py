@@ -275,7 +275,7 @@ class Stays:
         entries[plate] = _slot((*self.stays_of(plate), stay))
         self._by_cause[cause] = _slot((*_listed(self._by_cause.get(cause)), stay))
         self._count(plates)
-        self._note_ambiguity(plate, stay[2], self.marks_of(plate))
+        self._note_ambiguity(stay, self.marks_of(plate))
 
     def remove_stay(self, plate: str, dot: Dot) -> bool:
         """Forget the stay of this dot; False if it is not kept (any more)."""
@@ -307,7 +307,7 @@ class Stays:
 
     def add_mark(self, mark: Mark, *, save: bool = True) -> None:
         """Insert the mark of an exit: hides earlier stays of the plate, closes its causes."""
-        seq, origin, time, plate, _, _, causes = mark[:7]
+        seq, origin, _, plate, _, _, causes = mark[:7]
         if save:
             self.journal.records.append(mark)
         plates = self._plates_of_causes(plate, causes)
@@ -318,7 +318,7 @@ class Stays:
         self._count(plates)
         self.mark_count += 1
         insort(self._mark_order.setdefault(origin, []), (seq, plate))
-        self._note_ambiguity(plate, time, self.stays_of(plate))
+        self._note_ambiguity(mark, self.stays_of(plate))
 
     def _remove_mark(self, plate: str, dot: Dot) -> bool:
         mark = self._mark(plate, dot)
@@ -420,7 +420,9 @@ class Stays:
                 self.conflicts[plate] = None
 
     def _note_ambiguity(
-        self, plate: str, time: HybridTime, others: tuple[Stay, ...] | tuple[Mark, ...]
+        self, record: Stay | Mark, others: tuple[Stay, ...] | tuple[Mark, ...]
     ) -> None:
-        if any(abs(other[2] - time) < self._ambiguous for other in others):
+        origin, time, plate = record[1], record[2], record[3]
+        # Of one origin the later one always saw the earlier one: that order is no guess.
+        if any(o[1] != origin and abs(o[2] - time) < self._ambiguous for o in others):
             self.anomalies.append(plate)

@@ -39,7 +39,6 @@ from parkingd.protocol.commands import (
     Where,
 )
 from parkingd.protocol.limits import (
-    GATES_MAX,
     IMPORT_ROWS_MAX,
     NAME_LENGTH_MAX,
     RAW_LENGTH_MAX,
@@ -178,7 +177,7 @@ def _track(given: _Arguments) -> Command:
 
 
 def _exit(given: _Arguments) -> Command:
-    return RecordExit(given.plate(), given.number("gate", 1, GATES_MAX), given.request())
+    return RecordExit(given.plate(), given.number("gate", 1, GATE_NUMBER_MAX), given.request())
 
 
 def _where(given: _Arguments) -> Command:

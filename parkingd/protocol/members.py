@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from parkingd.core.ids import Now, ReplicaId
 from parkingd.protocol.messages import Address, Sender
 from parkingd.protocol.settings import NodeSettings
+
+CLOCK_LOWER_AFTER_MS: Final = 3_000
 
 
 class MemberState(Enum):
@@ -40,7 +43,7 @@ class Member:
     last_heard_ms: int
     """Own monotonic milliseconds."""
     clock_offset_ms: int
-    """Its wall clock less the own monotonic clock."""
+    """Its wall clock less the own monotonic clock, as `hear_clock` judges it."""
     state: MemberState = MemberState.ALIVE
     beat: int = 0
     head: int = 0
@@ -49,6 +52,25 @@ class Member:
     root: bytes | None = None
     leaving: bool = False
     final_seq: int | None = None
+    _lower_since_ms: int | None = None
+    _lower_offset_ms: int = 0
+
+    def hear_clock(self, wall_ms: int, now: Now) -> None:
+        """It says that its wall clock is this. A message can be late, never early.
+
+        So a greater offset is believed at once, and a smaller one only after nothing greater was
+        heard for `CLOCK_LOWER_AFTER_MS`: a node that was paused finds a minute of old heartbeats
+        in its sockets, and must not take itself for the one whose clock is wrong.
+        """
+        offset_ms = wall_ms - now.mono_ms
+        if offset_ms >= self.clock_offset_ms:
+            self.clock_offset_ms, self._lower_since_ms = offset_ms, None
+        elif self._lower_since_ms is None:
+            self._lower_since_ms, self._lower_offset_ms = now.mono_ms, offset_ms
+        else:
+            self._lower_offset_ms = max(self._lower_offset_ms, offset_ms)
+            if now.mono_ms - self._lower_since_ms >= CLOCK_LOWER_AFTER_MS:
+                self.clock_offset_ms, self._lower_since_ms = self._lower_offset_ms, None
 
 
 class Members:

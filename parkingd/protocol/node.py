@@ -267,7 +267,7 @@ class Node:
         if beat.beat <= member.beat:
             return  # Late or repeated: it says nothing new.
         member.beat, member.head, member.leaving = beat.beat, beat.head, beat.leaving
-        member.clock_offset_ms = beat.wall_ms - now.mono_ms
+        member.hear_clock(beat.wall_ms, now)
         if member.lot is not None and member.lot == self.lot:
             is_news = self._replication.heard_head(member.replica, beat.head, now)
             self._is_due_known &= not is_news

@@ -318,7 +318,7 @@ class Peering:
             member.address, member.pub_port = address, hello.pub_port
             member.last_heard_ms = now.mono_ms
             member.state = MemberState.ALIVE
-            member.clock_offset_ms = hello.wall_ms - now.mono_ms
+            member.hear_clock(hello.wall_ms, now)
         else:
             member = Member(
                 sender.name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -51,6 +52,7 @@ RUNS: Final = 3
 def main() -> int:
     """Measure, print, and write JSON where asked."""
     args = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ended early, it ends its daemons.
     Lot.directory, Lot.profile = args.directory, args.profile
     if args.profile is not None:
         args.profile.mkdir(parents=True, exist_ok=True)
@@ -70,6 +72,8 @@ def main() -> int:
             failed = True
             missing.append({"row": name, "failed": str(error)})
         print(f"{time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    here["load_at_end"] = machine.load()
+    print(f"load_at_end    {here['load_at_end']}\n")
     if figures:
         print(table(figures))
     for entry in missing:
@@ -98,6 +102,8 @@ def _arguments() -> argparse.Namespace:
         args.rows = [name for name in ROWS if not (args.quick and name in LONG)]
     else:
         args.rows = args.rows.split(",")
+    if sys.platform != "linux":
+        parser.error("the processes are looked at through /proc and `ss`, which only Linux has")
     unknown = [name for name in args.rows if name not in ROWS]
     if unknown or args.runs < 1:
         parser.error(f"no row {unknown[0]!r}" if unknown else "--runs is at least 1")

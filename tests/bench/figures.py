@@ -70,7 +70,9 @@ def table(figures: Sequence[Figure]) -> str:
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     notes = [f"  {figure.what}: {figure.note}" for figure in figures if figure.note]
-    return "\n".join([*lines, "", "How it was measured:", *notes] if notes else lines)
+    if notes:
+        lines += ["", "How it was measured:", *notes]
+    return "\n".join(lines)
 
 
 def shown(value: float) -> str:

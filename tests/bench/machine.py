@@ -28,7 +28,7 @@ def describe(directory: Path | None) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
-        "load_at_start": round(os.getloadavg()[0], 2),
+        "load_at_start": load(),
         "python": platform.python_version(),
         "parkingd": __version__,
         "libzmq": zmq.zmq_version(),
@@ -38,6 +38,11 @@ def describe(directory: Path | None) -> dict[str, Any]:
         "data_on": f"{where} ({_file_system(where)})",
         "fsync_ms": _fsync_ms(where),
     }
+
+
+def load() -> float:
+    """Processes that want to run, over the last minute. Above the cores the figures are worse."""
+    return round(os.getloadavg()[0], 2)
 
 
 def text(machine: dict[str, Any]) -> str:

@@ -88,7 +88,9 @@ def _without_push(sender: Node, receiver: Node, pub_port: int) -> Iterator[Ports
         if local == pub_port and end.pid == sender.pid
     ]
     theirs = {p.local for p, end in sockets.ends().items() if end.pid == receiver.pid}
-    ports = next(p for p in ours if p.far in theirs)
+    if not (pushes := [ports for ports in ours if ports.far in theirs]):
+        raise BenchError(f"{receiver.name} does not hear {sender.name}")
+    ports = pushes[0]
     rule = f"pref 1 ipproto tcp sport {ports.local} dport {ports.far}"
     _command(f"ip rule add {rule} blackhole")
     try:
@@ -157,12 +159,12 @@ def run_inside(runs: int, *, quick: bool) -> list[Figure]:
     note = f"request connections of C, both ways; {idle_rate:.0f} B/s idle taken off"
     return [
         *(
-            Figure("repair", f"repair of {d:,} entries among {inside:,}: payload", "KB",
+            Figure("repair", f"repair, d = {d:,} among {inside:,}: payload above idle", "KB",
                    tuple(kilobytes[d]), PEER[d], MUST_KB.get(d), note=note if d == 1 else "")
             for d in DIFFERENCES
         ),
         *(
-            Figure("repair", f"repair of {d:,}: first entry until roots equal", "s",
+            Figure("repair", f"repair, d = {d:,}: first entry until roots are equal", "s",
                    tuple(seconds[d]), note="the next anti-entropy is at most 2 s away" * (d == 1))
             for d in DIFFERENCES
         ),

@@ -3,7 +3,7 @@
 A `Cluster` is a home, a runtime directory with a short path (a control socket's has 100 bytes)
 and the daemons started there. Each writes its log to a file, and `close` insists that no log ever
 held a traceback. `ctl` runs parkingd-ctl within this process: the same code in a tenth of the
-time; `ctl_process` runs the command itself.
+time; `ctl_process` runs the command itself. So does `run_here` with parkingd, and `run`.
 
 Nothing sleeps for a while and hopes: `until` polls with a deadline.
 """
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from parkingd.adapters.client import ControlClient
 from parkingd.cli.ctl import main as ctl_main
+from parkingd.cli.parkingd import main as daemon_main
 
 ValueT = TypeVar("ValueT")
 
@@ -38,7 +39,7 @@ CTL_COMMAND = (
 )
 PATIENCE_S = 15.0
 """Everything here takes a tenth of that on an idle machine."""
-POLL_S = 0.02
+POLL_S = 0.05
 
 _living: set[subprocess.Popen[bytes]] = set()
 
@@ -324,6 +325,15 @@ class Cluster:
             said = daemon.said()
             assert "Traceback" not in said, said
             assert '"level": "critical"' not in said, said
+
+
+def run_here(*flags: str | int | Path) -> Ended:
+    """parkingd within this process: for what ends before it starts anything."""
+    err = io.StringIO()
+    with redirect_stderr(err):
+        status = daemon_main([str(flag) for flag in flags])
+    assert "Traceback" not in err.getvalue(), err.getvalue()
+    return Ended(status, err.getvalue())
 
 
 def ctl_plain(*words: str | int) -> Answer:

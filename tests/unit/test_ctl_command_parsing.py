@@ -84,7 +84,7 @@ BAD: list[tuple[str, dict[object, object]]] = [
     ("track", {"plate": "A", "gate": 1, "request": b"short"}),
     ("track", {"plate": "A", "gate": 1, "request": "0" * 16}),
     ("track", {"plate": "A", "gate": 1, "spaces": 1}),
-    ("exit", {"plate": "A", "gate": 1_001}),
+    ("exit", {"plate": "A", "gate": 2**31}),
     ("set_spaces", {"spaces": 0}),
     ("set_spaces", {"spaces": 10_000_001}),
     ("correct", {"old": "A"}),

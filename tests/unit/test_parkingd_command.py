@@ -48,7 +48,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
 
     def replace(run: Run) -> None:
         stand_in = types.ModuleType("parkingd.daemon")
-        stand_in.run_daemon = run  # type: ignore[attr-defined]
+        stand_in.run_daemon = lambda config, *_: run(config)  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "parkingd.daemon", stand_in)
 
     return replace

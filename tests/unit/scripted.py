@@ -1,0 +1,351 @@
+"""A few nodes driven by hand: every message, every commit and every millisecond is the test's.
+
+While the stage *flows* (its default) letters are delivered at once and in order, which is how a
+test gets to its beginning. With ``stage.flows = False`` they pile up in ``stage.letters`` for the
+test to deliver, repeat or drop; `Box.give` hands over single events whatever was sent. A box with
+``commits = False`` has a disk that takes batches and keeps them waiting until `Box.persist`.
+Every message is encoded when it is sent and decoded when it arrives.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from parkingd.core.ids import Dot, Now, ReplicaId
+from parkingd.protocol import codec
+from parkingd.protocol.commands import Command, RecordExit, Track
+from parkingd.protocol.effects import (
+    Effects,
+    Notice,
+    Outgoing,
+    Persist,
+    Publish,
+    Send,
+    StartOver,
+    Stop,
+    Subscribe,
+)
+from parkingd.protocol.facts import Candidate, DiscoveryReady, Fact
+from parkingd.protocol.messages import Address, Delta, Message, Route, Run, Sender
+from parkingd.protocol.node import Node
+from parkingd.protocol.outcomes import Entry, Exit, Outcome
+from parkingd.protocol.settings import NodeSettings
+from tests.sim.disk import FakeDisk, Image
+
+CLUSTER = "scripted"
+PORT, PUB_PORT = 7744, 7745
+WALL_MS = 1_700_000_000_000
+
+M = TypeVar("M")
+O = TypeVar("O", bound=Outcome)  # noqa: E741 - an outcome
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message on its way: the frame, and the way it goes."""
+
+    source: str
+    target: str
+    process: int
+    """Of the target; 0: whichever runs."""
+    sender: Sender
+    frame: bytes
+
+    @property
+    def message(self) -> Message:
+        return codec.decode_untrusted(self.frame, cluster=CLUSTER).message
+
+
+class Box:
+    """One machine: a disk, and a process that runs or not."""
+
+    def __init__(self, stage: Stage, name: str, replica: ReplicaId, settings: NodeSettings) -> None:
+        self.stage = stage
+        self.name = name
+        self.settings = settings
+        self.address = Address(f"10.0.0.{len(stage.boxes) + 1}", PORT)
+        self.disk = FakeDisk(random.Random(replica))
+        self.disk.restore(Image(replica=replica), noticed=False)
+        self.process = 0
+        self.commits = True
+        self.skew_ms = 0
+        self.runs = False
+        self.subscribed: set[str] = set()
+        self.replies: dict[int, list[Outcome]] = {}
+        self.notices: list[Notice] = []
+        self.batches: list[Persist] = []
+        self.sent: list[Message] = []
+        self.minted: dict[Dot, bytes] = {}
+        self.end: StartOver | Stop | None = None
+        self._handles = 0
+
+    # --- process -------------------------------------------------------------------------
+
+    def start(self, *, knows: Iterable[str] = (), patient: bool = False) -> Box:
+        """Load the disk, make the node, and end its first round of discovery."""
+        self.stop()
+        now = self.now
+        stored = self.disk.load(now.wall_ms)
+        self.process += 1
+        self.runs, self.end = True, None
+        self.node = Node(self.settings, stored, now=now, seed=stored.replica)
+        self.replica, self.incarnation = stored.replica, stored.incarnation
+        self.take()
+        for name in knows:
+            self.observe(Candidate(self.stage.boxes[name].address, "static", name))
+        self.observe(DiscoveryReady(patient=patient))
+        return self
+
+    def stop(self, *, keep: bool = True) -> None:
+        """The process dies; what waits for the disk is lost."""
+        self.runs = False
+        self.subscribed.clear()
+        self.disk.crash(random.Random(0), keep=keep, torn=False)
+
+    def succeed(self, *, knows: Iterable[str] = ()) -> Box:
+        """Carry out the `StartOver` that the node asked for."""
+        end = self.end
+        assert isinstance(end, StartOver), end
+        self.disk.close()
+        self.disk.begin_again(end)
+        return self.start(knows=knows)
+
+    # --- verbs ---------------------------------------------------------------------------
+
+    @property
+    def now(self) -> Now:
+        stage = self.stage
+        return Now(stage.mono_ms, WALL_MS + stage.mono_ms + self.skew_ms)
+
+    def submit(self, command: Command, wait_ms: int = 5_000) -> int:
+        """The handle of a request; its answers are in ``replies``."""
+        self._handles += 1
+        now = self.now
+        self.node.submit(self._handles, command, now.mono_ms + wait_ms, now)
+        self.take()
+        return self._handles
+
+    def ask(self, command: Command, kind: type[O], wait_ms: int = 5_000) -> O:
+        """The one answer of a request that is answered within this call."""
+        outcome = self.answer(self.submit(command, wait_ms))
+        assert isinstance(outcome, kind), outcome
+        return outcome
+
+    def answer(self, handle: int) -> Outcome | None:
+        """The answer to this request, if there is one."""
+        replies = self.replies.get(handle, [])
+        assert len(replies) <= 1, replies
+        return replies[0] if replies else None
+
+    def track(self, plate: str, request: bytes | None = None, gate: int = 1) -> Dot:
+        """The dot of an entry recorded here and now."""
+        return self.ask(Track(plate, gate, request), Entry).dot
+
+    def exit(self, plate: str, request: bytes | None = None, gate: int = 1) -> Dot:
+        """The dot of an exit recorded here and now."""
+        return self.ask(RecordExit(plate, gate, request), Exit).dot
+
+    def observe(self, fact: Fact) -> None:
+        self.node.observe(fact, self.now)
+        self.take()
+
+    def tick(self) -> None:
+        self.node.tick(self.now)
+        self.take()
+
+    def receive(self, sender: Sender, message: Message) -> None:
+        self.node.receive(sender, message, self.now)
+        self.take()
+
+    def persist(self) -> None:
+        """The disk commits everything that waits, or fails to."""
+        for fact in self.disk.commit_next():
+            if self.runs:
+                self.observe(fact)
+
+    def give(self, source: Box, *dots: Dot) -> None:
+        """Exactly these events arrive here, in this order, each in a delta of its own."""
+        for origin, seq in dots:
+            packed = self.stage.packed(origin, seq)
+            delta = Delta((Run(origin, seq, (packed,)),))
+            frame = source.encode(delta)
+            decoded = codec.decode_untrusted(frame, cluster=CLUSTER).message
+            self.receive(source.sender(None), decoded)
+
+    # --- what a verb asked for -----------------------------------------------------------
+
+    def take(self) -> None:
+        """Carry out the effects, in their order."""
+        if not self.runs:
+            return
+        effects: Effects = self.node.take_effects()
+        for batch in effects.persist:
+            self.batches.append(batch)
+            self.disk.submit(batch)
+            for run in batch.runs:
+                if run.origin == self.replica:
+                    self.minted.update(
+                        ((run.origin, run.first + place), packed)
+                        for place, packed in enumerate(run.events)
+                    )
+        for outgoing in effects.outgoing:
+            self._post(outgoing)
+        for reply in effects.replies:
+            self.replies.setdefault(reply.handle, []).append(reply.outcome)
+        self.notices.extend(effects.notices)
+        if effects.end is not None:
+            self.end, self.runs = effects.end, False
+        elif self.commits and self.disk.queued:
+            self.persist()
+        self.stage.flow()
+
+    def encode(self, message: Message) -> bytes:
+        return codec.encode(
+            message,
+            cluster=CLUSTER,
+            name=self.name,
+            replica=self.replica,
+            incarnation=self.incarnation,
+        )
+
+    def sender(self, link: Address | Route | None) -> Sender:
+        return Sender(self.name, self.replica, self.incarnation, link)
+
+    @property
+    def route(self) -> Route:
+        return Route(f"{self.name}/{self.process}".encode(), self.address.host)
+
+    def _post(self, outgoing: Outgoing) -> None:
+        stage = self.stage
+        match outgoing:
+            case Publish(message=message):
+                self.sent.append(message)
+                for other in stage.boxes.values():
+                    if self.name in other.subscribed:
+                        stage.post(self, other, 0, self.sender(None), message)
+            case Send(to=Address() as to, message=message):
+                self.sent.append(message)
+                other = stage.at(to)
+                if other is not None:
+                    stage.post(self, other, 0, self.sender(self.route), message)
+            case Send(to=Route() as to, message=message):
+                self.sent.append(message)
+                name, _, process = to.id.decode().partition("/")
+                target = stage.boxes[name]
+                stage.post(self, target, int(process), self.sender(self.address), message)
+            case Subscribe(host=host):
+                other = stage.at(Address(host, PORT))
+                if other is not None:
+                    self.subscribed.add(other.name)
+            case _:
+                pass
+
+    # --- what a test looks at ------------------------------------------------------------
+
+    def shown(self, plate: str) -> set[Dot]:
+        """The dots of the stays that count as inside."""
+        return {(stay[1], stay[0]) for stay in self.node.state.stays.visible(plate)}
+
+    def heard(self, name: str) -> bool:
+        """Whether a notice of this name was given."""
+        return any(notice.event == name for notice in self.notices)
+
+    def has_sent(self, kind: type[M]) -> list[M]:
+        """Every message of this kind sent so far, arrived or not."""
+        return [message for message in self.sent if isinstance(message, kind)]
+
+
+class Stage:
+    """The boxes, the letters between them, and the time."""
+
+    def __init__(self) -> None:
+        self.mono_ms = 1_000_000
+        self.boxes: dict[str, Box] = {}
+        self.letters: list[Letter] = []
+        self.flows = True
+        self.cuts: set[frozenset[str]] = set()
+        self._is_flowing = False
+
+    def box(self, name: str, replica: ReplicaId, **settings: object) -> Box:
+        """Another machine, off."""
+        base = NodeSettings(name=name, cluster=CLUSTER, port=PORT, pub_port=PUB_PORT)
+        box = Box(self, name, replica, replace(base, **settings))  # type: ignore[arg-type]
+        self.boxes[name] = box
+        return box
+
+    def found(self, *names: str, **settings: object) -> list[Box]:
+        """These nodes, with ascending replica ids, in one lot founded by the first; in sync."""
+        boxes = [self.box(name, place, **settings) for place, name in enumerate(names, start=1)]
+        for box in boxes:
+            box.start(knows=[name for name in names if name != box.name])
+        self.pass_ms(4_500)
+        assert len({box.node.lot for box in boxes} - {None}) == 1
+        assert all(box.node.is_synced() for box in boxes)
+        return boxes
+
+    def at(self, address: Address) -> Box | None:
+        return next((box for box in self.boxes.values() if box.address == address), None)
+
+    def packed(self, origin: ReplicaId, seq: int) -> bytes:
+        """An event as its origin packed it."""
+        return next(
+            box.minted[origin, seq]
+            for box in self.boxes.values()
+            if (origin, seq) in box.minted
+        )
+
+    # --- letters -------------------------------------------------------------------------
+
+    def post(
+        self, source: Box, target: Box, process: int, sender: Sender, message: Message
+    ) -> None:
+        if frozenset((source.name, target.name)) not in self.cuts:
+            frame = source.encode(message)
+            self.letters.append(Letter(source.name, target.name, process, sender, frame))
+
+    def cut(self, *names: str) -> None:
+        """Nothing passes between these and the others, until `heal`."""
+        others = [name for name in self.boxes if name not in names]
+        self.cuts |= {frozenset((one, other)) for one in names for other in others}
+
+    def heal(self) -> None:
+        self.cuts.clear()
+
+    def flow(self) -> None:
+        """Deliver everything, and what that brings about, if the stage flows."""
+        if self._is_flowing:
+            return
+        self._is_flowing = True
+        while self.flows and self.letters:
+            self.deliver(self.letters[0])
+        self._is_flowing = False
+
+    def deliver(self, letter: Letter, *, keep: bool = False) -> None:
+        """One letter arrives; ``keep``: and is still on its way, so that it comes twice."""
+        if not keep:
+            self.letters.remove(letter)
+        target = self.boxes[letter.target]
+        if target.runs and letter.process in (0, target.process):
+            target.receive(letter.sender, letter.message)
+
+    def waiting(self, kind: type[Message], target: Box | None = None) -> list[Letter]:
+        """Letters of this kind on their way."""
+        return [
+            letter
+            for letter in self.letters
+            if isinstance(letter.message, kind) and target in (None, self.boxes[letter.target])
+        ]
+
+    def pass_ms(self, ms: int) -> None:
+        """Time passes; every node is called when it wants to be."""
+        end_ms = self.mono_ms + ms
+        while self.mono_ms < end_ms:
+            running = [box for box in self.boxes.values() if box.runs]
+            due = min((box.node.next_deadline() for box in running), default=end_ms)
+            self.mono_ms = min(end_ms, max(due, self.mono_ms + 1))
+            for box in running:
+                if box.runs and box.node.next_deadline() <= self.mono_ms:
+                    box.tick()
