@@ -162,7 +162,8 @@ def _lot(lot: Lot) -> Document:
         "overbooked": lot.overbooked,
         "state": lot.state,
         "admission": lot.admission,
-        "conflicts": list(lot.conflicts),
+        "conflicts": len(lot.conflicts),
+        "conflict_plates": list(lot.conflicts),
         "warnings": list(lot.warnings),
     }
 

@@ -22,7 +22,7 @@ from parkingd.core.events import (
     Setting,
     Transfer,
 )
-from parkingd.core.ids import HybridTime, ReplicaId
+from parkingd.core.ids import Dot, HybridTime, ReplicaId
 
 SETTING_KEYS: Final = ("spaces", "gates", "admission")
 
@@ -96,6 +96,11 @@ class LotRecord:
     def founding(self) -> Found | None:
         """The act that created the lot."""
         return self._found
+
+    def founding_dot(self) -> Dot | None:
+        """Who founded, and with which event."""
+        event = self.events.get(("found", 0, 0))
+        return None if event is None else (event.origin, event.seq)
 
     @property
     def spaces(self) -> int:

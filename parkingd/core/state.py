@@ -61,6 +61,8 @@ class LotState:
         self.stays = Stays(ambiguous_ms)
         self.record = LotRecord()
         self.roster = Roster()
+        self.expected: dict[ReplicaId, Seal] = {}
+        """Seals about to be minted here: what they will name is let through the fence."""
         self.has_voided_events = False
         """A seal has declared events void that are part of this state: it cannot be mended."""
 
@@ -80,19 +82,19 @@ class LotState:
         match body:
             case Enter(plate=plate, covers=covers):
                 if covers:
-                    stays.cover(plate, covers, self.context)
+                    self._cover(plate, covers)
                 self._enter(event, covered)
             case Exit(plate=plate, covers=covers):
-                stays.cover(plate, covers, self.context)
+                self._cover(plate, covers)
                 if body.request is not None:
                     stays.remember(body.request, self._exit_effect(event, body))
                 if not covered:
                     stays.add_mark(_mark_of(event, body))
             case Removal(plate=plate, covers=covers, request=request):
-                stays.cover(plate, covers, self.context)
+                self._cover(plate, covers)
                 self._remember(event, request, VERB_REMOVE, plate)
             case Correction(old_plate=old_plate, covers=covers, request=request, plate=plate):
-                stays.cover(old_plate, covers, self.context)
+                self._cover(old_plate, covers)
                 self._enter(event, covered)
                 self._remember(event, request, VERB_CORRECT, plate)
             case Setting(request=request, key=key):
@@ -103,6 +105,11 @@ class LotState:
             case _:
                 self.record.absorb(event)
         return Applied.NEW
+
+    def _cover(self, plate: str, covers: Iterable[Dot]) -> None:
+        if self.record.seals:  # A void dot will never arrive: it must not be waited for.
+            covers = [dot for dot in covers if self.exists(*dot)]
+        self.stays.cover(plate, covers, self.context)
 
     def _enter(self, event: Event, covered: bool) -> None:
         stay = stay_of(event)
@@ -143,7 +150,7 @@ class LotState:
         """Whether a new event of this dot must be refused: fenced and not (yet) let through."""
         if origin not in self.record.fences and origin not in self.record.seals:
             return False
-        seal = self.record.seals.get(origin)
+        seal = self.record.seals.get(origin) or self.expected.get(origin)
         return seal is None or not sealed_in(seal, seq)
 
     def sealed_heads(self) -> dict[ReplicaId, int]:

@@ -3,13 +3,14 @@
 A silent replica costs some fifty bytes an exit for ever, as nothing is collected before it has
 seen it. `members forget NAME` ends that in two phases (DESIGN section 4; model-checked: one phase
 makes ghosts). `fence(id)`: whoever applies it takes no more events of that id and reports what it
-holds of it. When every other replica of the roster has reported, `seal(id, F)` with the union of
-the reports: exactly those dots exist, what nobody holds is void, and the id leaves the roster.
-A fenced node that returns takes a new id.
+holds of it. When every other replica of the roster has reported, and the issuer has fetched all
+that they hold, `seal(id, F)` with the union: exactly those dots exist, what nobody holds is void,
+and the id leaves the roster. A fenced node that returns takes a new id.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from parkingd.core.causal import CausalContext
@@ -44,8 +45,10 @@ class Forgetting:
 class Fences:
     """Reports of fenced replicas, and the requests that wait for them."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, *, flush: Callable[[], None]) -> None:
+        """``flush``: exchange with every member soon."""
         self._shared = shared
+        self._flush = flush
         self._reports: dict[ReplicaId, dict[ReplicaId, ContextPart]] = {}
         self._requests: list[Forgetting] = []
         self._told: dict[tuple[ReplicaId, str, int], int] = {}
@@ -167,6 +170,8 @@ class Fences:
             if missing and now.mono_ms < request.deadline_ms:
                 continue
             self._requests.remove(request)
+            for replica in request.replicas:
+                shared.replica.state.expected.pop(replica, None)
             outcome: Outcome
             if missing:
                 names = ", ".join(missing)
@@ -205,10 +210,18 @@ class Fences:
             if silent or not shared.replica.is_settled:
                 waiting = waiting or not silent
                 continue
-            union = CausalContext.from_parts([(replica, *_span(self._held(replica)))])
+            held = _as_context(self._held(replica))
+            union = held.copy()
             for other in others:
-                union.join(CausalContext.from_parts([(replica, *_span(reports[other]))]))
+                union.join(_as_context(reports[other]))
             seal = Seal(replica, union.upto(replica), tuple(union.intervals.get(replica, ())))
+            if not held.covers(union):
+                # The flush: a seal may name only what its issuer holds, else it could name what
+                # a reporter's disk has taken with it.
+                state.expected[replica] = seal
+                self._flush()
+                waiting = True
+                continue
             event = shared.replica.mint(seal, shared.physical_ms(now))
             request.sealed.append((event.origin, event.seq))
         return [shared.settings.name] if waiting and not missing else list(missing)
@@ -220,5 +233,5 @@ class Fences:
         return now_ms + ASK_AGAIN_MS if self._shared.replica.state.fenced_replicas() else None
 
 
-def _span(part: ContextPart) -> tuple[int, tuple[tuple[int, int], ...]]:
-    return part.upto, part.intervals
+def _as_context(part: ContextPart) -> CausalContext:
+    return CausalContext.from_parts([(part.origin, part.upto, part.intervals)])

@@ -40,8 +40,6 @@ class Founding:
         self._window_ms = 0
         self._founded_here = False
         self._orphan_ms: int | None = None
-        self.is_join_known = shared.replica.own_seq > 1
-        """A member holds our join, and we hold all that it held when it said so."""
 
     def discovery_ready(self, fact: DiscoveryReady, now: Now) -> None:
         """The clock of the founding window starts."""
@@ -164,7 +162,7 @@ class Founding:
         )
         if not own_seq_asked and not waited:
             return False
-        return self.is_join_known or (waited and self._is_alone_for_ever())
+        return shared.replica.is_join_known or (waited and self._is_alone_for_ever())
 
     def mint_deadline(self, now_ms: int) -> int | None:
         """When `may_mint` may change by itself."""

@@ -190,8 +190,8 @@ class EventLog:
     ) -> tuple[tuple[Run, ...], bool, bool]:
         """What ``peer`` lacks of ``holder``: runs, whether more is left, whether it is behind.
 
-        Behind: it lacks something that has left this log. Every origin gets the same share of
-        the budget, so that a busy one does not starve the others.
+        Behind: it lacks something that is not in this log (any more). Every origin gets the same
+        share of the budget, so that a busy one does not starve the others.
         """
         wanted = []
         behind = False
@@ -219,4 +219,7 @@ class EventLog:
                 if run.last < last:
                     more = True
                     break
+        if wanted and not runs:
+            # Known above a hole, from a snapshot: no later answer would bring it either.
+            more, behind = False, True
         return tuple(runs), more, behind

@@ -115,7 +115,7 @@ class Node:
         self._next_retiring_ms = now.mono_ms
         self._started_ms = now.mono_ms
         self._founding = Founding(shared)
-        self._fences = Fences(shared)
+        self._fences = Fences(shared, flush=self._pull_all)
         self._peering = Peering(
             shared,
             meet=self._founding.meet,
@@ -151,7 +151,7 @@ class Node:
         self._has_said_goodbye = False
         self._due_ms = now.mono_ms
         self._is_due_known = False
-        self._lot_told = (self.lot, shared.has_lot)
+        self._lot_told = self._lot_shown()
 
     # --- inspection ----------------------------------------------------------------------
 
@@ -348,9 +348,8 @@ class Node:
                 shared.replies.release()
                 self._snapshots.serve_waiting()
                 self._ask_for_snapshot(now)
-                if own_seq and not self._founding.is_join_known:
-                    for member in shared.peers_in_lot():
-                        self._replication.pull_soon(member)
+                if own_seq and not shared.replica.is_join_known:
+                    self._pull_all()
             case StorageFailed(reason=reason):
                 shared.replica.failing = True
                 shared.outbox.notice(Level.ERROR, "storage_failed", reason=reason)
@@ -370,6 +369,10 @@ class Node:
 
     # --- what the parts tell each other --------------------------------------------------
 
+    def _pull_all(self) -> None:
+        for member in self._shared.peers_in_lot():
+            self._replication.pull_soon(member)
+
     def _member_joined(self, member: Member, now: Now) -> None:
         if self.lot is None:
             return
@@ -384,7 +387,7 @@ class Node:
 
     def _exchange_agreed(self, theirs: CausalContext, now: Now) -> None:
         if theirs.contains(self.replica_id, 1):
-            self._founding.is_join_known = True
+            self._shared.replica.is_join_known = True
 
     def _fell_behind(self, member: Member, now: Now) -> None:
         self._behind_of = member.name
@@ -413,9 +416,13 @@ class Node:
         if member is not None:
             self._replication.pull_soon(member)
 
+    def _lot_shown(self) -> tuple[bytes | None, bool]:
+        shared = self._shared
+        return shared.shown_lot, shared.has_lot and shared.replica.is_founding_durable
+
     def _tell_lot(self) -> None:
         """We have a lot now: greet those who met us without."""
-        self._lot_told = (self.lot, self._shared.has_lot)
+        self._lot_told = self._lot_shown()
         for member in self._shared.members.alive():
             self._peering.greet(member.address, self._now)
 
@@ -541,7 +548,7 @@ class Node:
         if isinstance(self._shared.outbox.end, StartOver) and not self._has_said_goodbye:
             self._has_said_goodbye = True
             self._leaving.say_goodbye()
-        if self._lot_told != (self.lot, self._shared.has_lot):
+        if self._lot_told != self._lot_shown():
             self._tell_lot()
         self._intake.retry(self._now)
         self._waits.check(self._now)

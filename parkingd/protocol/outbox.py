@@ -120,7 +120,7 @@ class Replies:
 
 def _while_failing(outcome: Outcome, *, is_read: bool) -> Outcome:
     if is_read:
-        if isinstance(outcome, Lot | Vehicle):
+        if isinstance(outcome, Lot | Vehicle) and STORAGE_WARNING not in outcome.warnings:
             return replace(outcome, warnings=(*outcome.warnings, STORAGE_WARNING))
         return outcome
     if isinstance(outcome, Failure):

@@ -119,7 +119,7 @@ class Peering:
             known.detail = {
                 LinkFailure.REFUSED: "nobody listens there",
                 LinkFailure.TIMEOUT: "no answer",
-                LinkFailure.OTHER_COOKIE: "the handshake failed: the cookies differ",
+                LinkFailure.OTHER_COOKIE: "the handshake failed: another cookie or cluster",
                 LinkFailure.PROTOCOL_VERSION: "it speaks another protocol version",
                 LinkFailure.OTHER_CLUSTER: "it belongs to another cluster",
             }[fact.failure]
@@ -191,14 +191,14 @@ class Peering:
         shared = self._shared
         return Hello(
             answer,
-            shared.lot,
+            shared.shown_lot,
             shared.settings.port,
             shared.settings.pub_port,
             now.wall_ms,
             shared.context_wire(),
             shared.settings.ephemeral,
             shared.settings.version,
-            shared.has_lot,
+            shared.has_lot and shared.replica.is_founding_durable,
         )
 
     # --- hellos --------------------------------------------------------------------------
@@ -267,7 +267,8 @@ class Peering:
 
     def _refuse_name(self, sender: Sender, holder: Member | None) -> None:
         shared = self._shared
-        where = str(holder.address) if holder is not None else f"{shared.settings.name} itself"
+        here = shared.advertised or shared.settings.name
+        where = str(holder.address) if holder is not None else here
         shared.warnings["duplicate_name"] = (
             f"a second node calls itself {sender.name} (replica {replica_hex(sender.replica)})"
         )

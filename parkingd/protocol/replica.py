@@ -13,12 +13,12 @@ first out, each with the context that covers it and the highest hybrid time seen
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from parkingd.core.causal import CausalContext
 from parkingd.core.events import Body, Event
 from parkingd.core.hybrid import physical_ms
-from parkingd.core.ids import ReplicaId, Vector
+from parkingd.core.ids import Dot, ReplicaId, Vector
 from parkingd.core.records import Record
 from parkingd.core.state import Applied, LotState, add_record
 from parkingd.errors import WireError
@@ -35,7 +35,7 @@ from parkingd.protocol.codec import (
     unpack_small_untrusted,
 )
 from parkingd.protocol.effects import Persist, StoredState
-from parkingd.protocol.limits import REQUEST_MEMORY_MS, RUN_BYTES_MAX
+from parkingd.protocol.limits import INTERVALS_MAX, REQUEST_MEMORY_MS, RUN_BYTES_MAX
 from parkingd.protocol.log import EventLog
 from parkingd.protocol.messages import Run
 from parkingd.protocol.settings import NodeSettings
@@ -46,6 +46,8 @@ META_SMALL = "small"
 META_EARLY = "early"
 META_FLOORS = "floors"
 META_LOT = "lot"
+META_JOIN_KNOWN = "join_known"
+"""The replica id whose join a member is known to hold."""
 
 
 class Replica:
@@ -75,6 +77,8 @@ class Replica:
         self._open_ended = False
         self._wipe = False
         self._has_joined = False
+        self.is_join_known = self._join_known_saved = False
+        """A member holds our join, and we hold all that it held when it said so."""
         self._load(stored)
 
     # --- loading -------------------------------------------------------------------------
@@ -95,6 +99,8 @@ class Replica:
         self.own_seq = self.durable_seq = state.context.highest(self.id)
         self.durable_vector = dict(state.context.vector)
         self._hear_own_disk()
+        known = stored.meta.get(META_JOIN_KNOWN) == _id_bytes(self.id)
+        self._join_known_saved = self.is_join_known = known or self.own_seq > 1
         state.record.changed = False
 
     def _load_meta(self, meta: dict[str, bytes]) -> None:
@@ -102,10 +108,8 @@ class Replica:
         if META_CONTEXT in meta:
             state.context = CausalContext.from_parts(unpack_context_untrusted(meta[META_CONTEXT]))
             state.clock.merge(int.from_bytes(meta[META_HYBRID], "big"))
-            for origin, upto, spans in unpack_context_untrusted(meta[META_EARLY]):
-                for first, last in ((1, upto), *spans):
-                    dots = ((origin, seq) for seq in range(first, last + 1))
-                    state.stays.early.update(dict.fromkeys(dots))
+            for part in _unframed(meta[META_EARLY]):
+                state.stays.early.update(dict.fromkeys(_dots_untrusted(part)))
         if META_FLOORS in meta:
             for origin, upto, _ in unpack_context_untrusted(meta[META_FLOORS]):
                 self.log.raise_floor(origin, upto)
@@ -143,7 +147,7 @@ class Replica:
         contains = self.state.context.contains
         for offset, packed in enumerate(run.events):
             seq = run.first + offset
-            if contains(origin, seq):
+            if contains(origin, seq) or self._is_one_hole_too_many(origin, seq):
                 continue
             if origin == self.id:
                 raise WireError("foreign_dot", "an event of this replica that it never made")
@@ -155,6 +159,15 @@ class Replica:
             self._runs.append((origin, seq, packed))
             fresh.append(event)
         return fresh
+
+    def _is_one_hole_too_many(self, origin: ReplicaId, seq: int) -> bool:
+        """A context with more holes fits no message and could not be read back from the disk.
+
+        What is not taken now comes again when the holes below it have been filled.
+        """
+        context = self.state.context
+        held = context.intervals.get(origin, ())
+        return len(held) >= INTERVALS_MAX and not context.contains(origin, seq - 1)
 
     # --- what others may see -------------------------------------------------------------
 
@@ -232,6 +245,12 @@ class Replica:
         return self._token + 1 if waiting else self._token
 
     @property
+    def is_founding_durable(self) -> bool:
+        """The founding of the lot came from another disk, or is on this one."""
+        founded = self.state.record.founding_dot()
+        return founded is not None and (founded[0] != self.id or founded[1] <= self.durable_seq)
+
+    @property
     def is_empty(self) -> bool:
         """Nothing of the lot is here but own events: a snapshot may be streamed into this."""
         return self.state.context.replicas() in ([], [self.id]) and self.own_seq <= 1
@@ -282,6 +301,7 @@ class Replica:
             or journal.requests
             or journal.expired
             or self._has_joined
+            or self.is_join_known != self._join_known_saved
             or self.state.record.changed
         )
         if not changed:
@@ -311,23 +331,44 @@ class Replica:
 
     def _meta(self) -> tuple[tuple[str, bytes], ...]:
         state = self.state
-        early = CausalContext()  # A set of dots is a set of dots.
-        for dot in state.stays.early:
-            early.add(*dot)
         meta = [
             (META_CONTEXT, pack_context(state.context.parts())),
             (META_HYBRID, state.clock.last.to_bytes(8, "big")),
-            (META_EARLY, pack_context(early.parts())),
+            (META_EARLY, _framed(_pack_dots(state.stays.early))),
         ]
         if self.lot is not None and self._lot_saved != self.lot:
             meta.append((META_LOT, self.lot))
             self._lot_saved = self.lot
+        if self.is_join_known and not self._join_known_saved:
+            self._join_known_saved = True
+            meta.append((META_JOIN_KNOWN, _id_bytes(self.id)))
         if self._floors:
             floors = sorted(self.log.floors().items())
             meta.append((META_FLOORS, pack_context([(o, upto, ()) for o, upto in floors])))
         if state.record.changed:
             meta.append((META_SMALL, _framed(pack_small(state.record.events.values()))))
         return tuple(meta)
+
+
+def _id_bytes(replica: ReplicaId) -> bytes:
+    return replica.to_bytes(8, "big")
+
+
+def _pack_dots(dots: Iterable[Dot]) -> Iterator[bytes]:
+    """A set of dots as contexts, each small enough to be read back."""
+    held = CausalContext()  # A set of dots is a set of dots.
+    for dot in dots:
+        held.add(*dot)
+    for origin, upto, spans in held.parts():
+        yield pack_context([(origin, upto, spans[:INTERVALS_MAX])])
+        for start in range(INTERVALS_MAX, len(spans), INTERVALS_MAX):
+            yield pack_context([(origin, 0, spans[start : start + INTERVALS_MAX])])
+
+
+def _dots_untrusted(packed: bytes) -> Iterator[Dot]:
+    for origin, upto, spans in unpack_context_untrusted(packed):
+        for first, last in ((1, upto), *spans):
+            yield from ((origin, seq) for seq in range(first, last + 1))
 
 
 def _framed(parts: Iterable[bytes]) -> bytes:

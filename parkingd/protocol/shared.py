@@ -47,6 +47,14 @@ class Shared:
         return self.replica.lot
 
     @property
+    def shown_lot(self) -> bytes | None:
+        """The lot to tell others: not one whose founding could still be lost with a crash."""
+        replica = self.replica
+        if replica.lot is None or replica.durable_seq == 0:
+            return None
+        return replica.lot
+
+    @property
     def has_lot(self) -> bool:
         """The lot is not only named: its founding has arrived."""
         return self.lot is not None and self.replica.state.record.founding() is not None

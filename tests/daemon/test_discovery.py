@@ -248,9 +248,9 @@ def test_on_a_terminal_an_ephemeral_node_says_that_it_keeps_nothing(cluster: Clu
 
 
 def test_in_a_log_file_there_is_no_banner_and_every_line_is_an_event(cluster: Cluster) -> None:
-    gary = cluster.start("gary")
+    gary = cluster.start("gary", lot=False)
     assert gary.end(signal.SIGTERM) == 0
     lines = gary.said().splitlines()
     assert lines
     assert all(line.startswith('{"ts": "') for line in lines), lines
-    assert gary.events("lot_founded")
+    assert gary.events("leaving")

@@ -149,7 +149,7 @@ def test_a_request_recorded_on_two_nodes_at_once_is_one_stay(trio: Trio) -> None
     agree(trio)
     for daemon in trio:
         assert len(daemon.read("where", "ATONCE1")["items"]) == 1
-        assert "ATONCE1" not in daemon.read("lot")["conflicts"]
+        assert "ATONCE1" not in daemon.read("lot")["conflict_plates"]
 
 
 @pytest.mark.parametrize("other", [("track", "OTHER2", 1), ("exit", "REUSED1", 1)])

@@ -75,6 +75,7 @@ class Checkers:
         self.acknowledged: list[Acknowledged] = []
         self.carried: list[Carried] = []
         self.lot_of: dict[ReplicaId, bytes] = {}
+        self._committed: dict[ReplicaId, int] = {}
         self._views: dict[int, View] = {}
         self.looked = 0
 
@@ -298,7 +299,12 @@ class Checkers:
     def died(self, machine: Machine) -> None:
         """What was minted and never committed has not happened."""
         self._views.pop(machine.index, None)
-        self.history.take_back(machine.replica, machine.durable_seq)
+        # A disk may have been set back since: what it once committed has happened all the same.
+        committed = max(machine.durable_seq, self._committed.get(machine.replica, 0))
+        self._committed[machine.replica] = committed
+        self.history.take_back(machine.replica, committed)
+        if not committed:
+            self.lot_of.pop(machine.replica, None)
 
     def started_over(self, machine: Machine, end: StartOver) -> None:
         """What a node takes along from the lot it leaves must be found in the other."""

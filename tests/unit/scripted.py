@@ -292,9 +292,7 @@ class Stage:
     def packed(self, origin: ReplicaId, seq: int) -> bytes:
         """An event as its origin packed it."""
         return next(
-            box.minted[origin, seq]
-            for box in self.boxes.values()
-            if (origin, seq) in box.minted
+            box.minted[origin, seq] for box in self.boxes.values() if (origin, seq) in box.minted
         )
 
     # --- letters -------------------------------------------------------------------------
