@@ -419,13 +419,6 @@ class Daemon:
         self._candidates[candidate.address] = candidate
         if candidate.gone:
             del self._candidates[candidate.address]
-        if candidate.mismatch is not None:
-            _log.info(
-                "candidate_of_others",
-                extra={
-                    "values": {"address": str(candidate.address), "why": candidate.mismatch.value}
-                },
-            )
         self._observe(candidate)
 
     def _observe(self, fact: Fact) -> None:

@@ -6,6 +6,7 @@ Source: the command contract, section "parkingd-ctl".
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from parkingd import __version__
 from parkingd.adapters.client import Trouble
 from parkingd.adapters.control_wire import CONTROL_VERSION
 from parkingd.adapters.document_values import Document
+from parkingd.adapters.rundir import lock_holder
 from parkingd.cli.ctl_session import (
     EXIT_DONE,
     EXIT_NOT_FOUND,
@@ -22,6 +24,9 @@ from parkingd.cli.ctl_session import (
     local_document,
 )
 from parkingd.errors import UsageError
+
+ENDED_WAIT_S: Final = 5.0
+ENDED_LOOK_S: Final = 0.02
 
 _CONDITION: Final = re.compile(r"(?P<key>[a-z]+)(?:(?P<relation>>=|=)(?P<value>[0-9]{1,9}))?")
 _COUNTED: Final = ("members", "inside")
@@ -66,6 +71,22 @@ def _members(session: Session) -> int:
     if session.args.action is None:
         return _shown(session, session.ask("members", {}))
     return _shown(session, session.ask("forget_member", {"name": session.args.member}))
+
+
+def _leave(session: Session) -> int:
+    """The daemon answers when it has left; its files are free only when the process has ended."""
+    answer = session.ask("leave", {})
+    status = _shown(session, answer)
+    socket = session.socket
+    until_s = time.monotonic() + ENDED_WAIT_S
+    while socket is not None and not isinstance(answer, Trouble):
+        if lock_holder(socket) is None:
+            break
+        if time.monotonic() >= until_s:
+            session.warn([f"it has left, and its process still runs after {ENDED_WAIT_S:.0f} s"])
+            break
+        time.sleep(ENDED_LOOK_S)
+    return status
 
 
 def _set(session: Session) -> int:
@@ -166,6 +187,6 @@ _RUNNERS: Final[Mapping[str, Callable[[Session], int]]] = {
     "import": _import,
     "export": _export,
     "backup": _backup,
-    "leave": _reader("leave"),
+    "leave": _leave,
     "version": _version,
 }

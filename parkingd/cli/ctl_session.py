@@ -13,6 +13,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from parkingd.adapters.client import (
@@ -55,8 +56,18 @@ _EXIT_OF_CODE: Final[Mapping[str, int]] = {
 }
 """Every other code is a refusal."""
 
-_UNCERTAIN: Final = frozenset({CODE_TIMED_OUT, CODE_DAEMON_STOPPED, "storage_failed"})
+STORAGE_FAILED: Final = "storage_failed"
+_UNCERTAIN: Final = frozenset({CODE_TIMED_OUT, CODE_DAEMON_STOPPED, STORAGE_FAILED})
 """After these nobody here knows whether the request was recorded."""
+
+_WARNING_WORDS: Final[Mapping[str, str]] = {
+    "missed_exit": "this car was inside already: its exit was missed (missed_exit)",
+    "unmatched": "this car was not inside (unmatched)",
+    "unknown_gate": "the lot has no such gate (unknown_gate)",
+    "repeated": "this request had been recorded before: nothing new was recorded (repeated)",
+    "left_after_this_entry": "a car of the new plate has left since (left_after_this_entry)",
+}
+"""For people; programs read the codes."""
 
 TIMEOUT_S: Final = 5.0
 _LONGER_TIMEOUTS_S: Final[Mapping[str, float]] = {"wait": 30.0, "leave": 15.0, "backup": 60.0}
@@ -77,6 +88,8 @@ class Session:
         self._client: ControlClient | None = None
         self.timeout_s = _timeout_s(command, args, environ)
         self.output = _output(args, environ, self.out.isatty())
+        self.socket: Path | None = None
+        """Of the daemon that was connected to."""
         self.request_id: bytes | None = None
         """Of the change that is being asked for."""
 
@@ -86,6 +99,7 @@ class Session:
             socket = find_socket(self.args, self._environ)
             if isinstance(socket, Trouble):
                 return socket
+            self.socket = socket
             client = ControlClient.connect(socket, self.timeout_s)
             if isinstance(client, Trouble):
                 return client
@@ -128,13 +142,15 @@ class Session:
     def warn(self, warnings: Iterable[str]) -> None:
         """To standard error."""
         for warning in warnings:
-            print(f"{PROGRAM}: warning: {printable(warning)}", file=self.err)
+            text = _WARNING_WORDS.get(warning, warning)
+            print(f"{PROGRAM}: warning: {printable(text)}", file=self.err)
 
     def fail(self, trouble: Trouble) -> int:
         """Say what happened and what to do; the exit status."""
         reason, hint = trouble.reason, trouble.hint
         if trouble.code in _UNCERTAIN and self.request_id is not None:
-            reason += "; the request may have been recorded"
+            if trouble.code != STORAGE_FAILED:  # Then the daemon has said how it stands.
+                reason += "; the request may have been recorded"
             hint = (
                 f"repeat it with --request-id {self.request_id.hex()}: it has one effect,"
                 " however often it is asked for"

@@ -121,7 +121,9 @@ def _object_table(document: Document, colour: bool) -> Iterator[str]:
     fields = [
         (field, _text(value))
         for field, value in _flat(document)
-        if field.partition(".")[0] not in _HIDDEN and not field.endswith(".warnings")
+        if field.partition(".")[0] not in _HIDDEN
+        and not field.endswith(".warnings")
+        and not (field in ("closed", "created") and value in ([], ()))
     ]
     width = max((len(field) for field, _ in fields), default=0)
     for field, text in fields:

@@ -206,7 +206,7 @@ class Fences:
             others = [r for r in roster if r not in fenced and r != shared.replica_id]
             silent = [r for r in others if r not in reports]
             for other in silent:
-                missing[state.record.name_of(other)] = None
+                missing[self._label(other)] = None
             if silent or not shared.replica.is_settled:
                 waiting = waiting or not silent
                 continue
@@ -225,6 +225,14 @@ class Fences:
             event = shared.replica.mint(seal, shared.physical_ms(now))
             request.sealed.append((event.origin, event.seq))
         return [shared.settings.name] if waiting and not missing else list(missing)
+
+    def _label(self, replica: ReplicaId) -> str:
+        """A name that tells an earlier id of a living node from that node."""
+        name = self._shared.replica.state.record.name_of(replica)
+        member = self._shared.members.get(name)
+        current = self._shared.replica_id if member is None else member.replica
+        is_earlier = current != replica and name != replica_hex(replica)
+        return f"{name} (earlier id {replica_hex(replica)})" if is_earlier else name
 
     def next_deadline(self, now_ms: int) -> int | None:
         """While a request waits, look often."""

@@ -39,6 +39,9 @@ REPLICAS_MAX: Final = 4_096
 INTERVALS_MAX: Final = 1_024
 """Runs above the contiguous part, per origin; more than that is asked for by snapshot."""
 
+EARLY_MAX: Final = 2_048
+"""Early removals in the header of a snapshot; who has more is far behind and sends none."""
+
 COVERS_MAX: Final = 64
 """Dots that one event may close. A plate with more stays than that needs an operator."""
 
@@ -48,6 +51,9 @@ CAUSES_MAX: Final = 16
 SUSPICIONS_MAX: Final = 200
 CANDIDATES_MAX: Final = 256
 """Addresses a node keeps trying; discovery is untrusted and may invent ten thousand."""
+
+HELLO_PEERS_MAX: Final = 200
+"""Addresses passed on in a hello: the largest full mesh."""
 
 IMPORT_ROWS_MAX: Final = 500
 """Rows in one import request: about 20 KiB, one commit."""

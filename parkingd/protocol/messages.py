@@ -97,6 +97,8 @@ class Hello:
     """Software version, for people."""
     founded: bool
     """The founding of ``lot`` is here; without it the sender only waits for that lot's record."""
+    peers: tuple[Address, ...]
+    """Where the sender reaches its live members: one known peer is enough to find them all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,8 @@ def storage_failure(*, recorded: bool) -> Failure:
     """The disk does not take anything."""
     reason = "the disk of this node is failing"
     if recorded:
-        reason += "; this may still be recorded when it recovers"
+        reason += ": this will be recorded if it recovers"
+    else:
+        reason += ": nothing was recorded"
     hint = "repeat it with the same --request-id, here or on another node"
     return Failure(ErrorCode.STORAGE_FAILED, reason, hint)

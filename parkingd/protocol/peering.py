@@ -21,7 +21,7 @@ from parkingd.protocol.effects import (
     Subscribe,
 )
 from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure
-from parkingd.protocol.limits import CANDIDATES_MAX
+from parkingd.protocol.limits import CANDIDATES_MAX, HELLO_PEERS_MAX
 from parkingd.protocol.members import Member, MemberState
 from parkingd.protocol.messages import (
     REFUSED_FENCED,
@@ -109,7 +109,7 @@ class Peering:
         known.dialled = candidate.mismatch is None
         if candidate.mismatch is not None:
             known.state = candidate.mismatch.value
-            known.detail = f"says {candidate.source}"
+            known.detail = "its announcement says so"
 
     def failed(self, fact: ConnectionFailed) -> None:
         """A link broke or never came up."""
@@ -199,6 +199,7 @@ class Peering:
             shared.settings.ephemeral,
             shared.settings.version,
             shared.has_lot and shared.replica.is_founding_durable,
+            tuple(m.address for m in shared.members.alive())[:HELLO_PEERS_MAX],
         )
 
     # --- hellos --------------------------------------------------------------------------
@@ -306,6 +307,7 @@ class Peering:
         returned = known is not None and known.state is not MemberState.ALIVE
         address = _address_of(sender.link, hello)
         self._welcomed = True
+        shared.warnings.pop("duplicate_name", None)
         self._connected(address, sender.name)
         if known is not None and same and not returned and known.address != address:
             address = known.address  # Another way to the same node: one subscription is enough.
@@ -338,6 +340,8 @@ class Peering:
                 Level.INFO, "member_found", member=sender.name, address=str(address)
             )
         shared.outbox.outgoing.append(Subscribe(address.host, hello.pub_port))
+        for peer in hello.peers:
+            self.propose(Candidate(peer, f"from {sender.name}"), now)
         if news:
             self._joined(member, now)
 

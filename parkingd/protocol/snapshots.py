@@ -29,7 +29,7 @@ from parkingd.protocol.codec import (
     unpack_small_untrusted,
 )
 from parkingd.protocol.effects import Level
-from parkingd.protocol.limits import CHUNK_CREDIT, CHUNK_RECORDS_MAX
+from parkingd.protocol.limits import CHUNK_CREDIT, CHUNK_RECORDS_MAX, EARLY_MAX
 from parkingd.protocol.members import Member, MemberState
 from parkingd.protocol.messages import (
     Delta,
@@ -138,9 +138,14 @@ class Snapshots:
         replica = self._shared.replica
         if not self._serving or replica.durable_seq != replica.own_seq or self.is_joining:
             return
-        for serving in self._serving.values():
-            if serving.payloads is None:
+        early = len(replica.state.stays.early)
+        for serving in [each for each in self._serving.values() if each.payloads is None]:
+            if early <= EARLY_MAX:
                 self._freeze(serving)
+                continue
+            del self._serving[serving.route.id]
+            abort = SnapshotAbort(serving.nonce, "too far behind itself")
+            self._shared.outbox.send(serving.route, abort)
 
     def _freeze(self, serving: Serving) -> None:
         shared = self._shared

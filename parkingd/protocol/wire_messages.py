@@ -14,12 +14,15 @@ from parkingd.core.ids import SEQ_MAX, ReplicaId
 from parkingd.protocol import checks
 from parkingd.protocol.limits import (
     CHUNK_BYTES_MAX,
+    EARLY_MAX,
+    HELLO_PEERS_MAX,
     INTERVALS_MAX,
     NAME_LENGTH_MAX,
     REPLICAS_MAX,
     SUSPICIONS_MAX,
 )
 from parkingd.protocol.messages import (
+    Address,
     ContextPart,
     ContextWire,
     Delta,
@@ -54,7 +57,6 @@ EVENT_BYTES_MAX: Final = 24 * 1024
 """The largest event is a seal with 1,024 intervals."""
 CHUNKS_MAX: Final = 2**20
 RECORDS_MAX: Final = 2**40
-EARLY_MAX: Final = ARRAY_LENGTH_MAX // 2
 SPANS_MAX: Final = ARRAY_LENGTH_MAX // 3
 
 MessageT = TypeVar("MessageT", bound=Message)
@@ -71,6 +73,7 @@ def _hello_fields(message: Hello) -> Fields:
         message.ephemeral,
         message.version,
         message.founded,
+        tuple((peer.host, peer.port) for peer in message.peers),
     )
 
 
@@ -85,6 +88,7 @@ def _hello(fields: Fields) -> Hello:
         checks.boolean(fields[6], "ephemeral"),
         checks.text(fields[7], "version"),
         checks.boolean(fields[8], "founded"),
+        tuple(map(_address, checks.array(fields[9], HELLO_PEERS_MAX, "peers"))),
     )
 
 
@@ -363,6 +367,11 @@ def _part(value: object) -> ContextPart:
     )
 
 
+def _address(value: object) -> Address:
+    fields = checks.fields(value, 2, "peer")
+    return Address(checks.text(fields[0], "peer"), _port(fields[1]))
+
+
 def _replicas(value: object) -> tuple[ReplicaId, ...]:
     return tuple(map(checks.replica_id, checks.array(value, REPLICAS_MAX, "replicas")))
 
@@ -421,7 +430,7 @@ KIND_PULL_REPLY: Final = 7
 KIND_SNAPSHOT_HEADER: Final = 10
 KIND_SNAPSHOT_CHUNK: Final = 11
 
-_register(1, Hello, 9, _hello_fields, _hello)
+_register(1, Hello, 10, _hello_fields, _hello)
 _register(2, Refused, 2, _refused_fields, _refused)
 _register(3, Heartbeat, 6, _heartbeat_fields, _heartbeat)
 _register(4, Goodbye, 1, _goodbye_fields, _goodbye)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from parkingd.adapters.control import ControlServer
@@ -203,6 +203,8 @@ class RunningServer:
             self.server.reply(handle, outcome, last=False)
         if outcomes:
             self.server.reply(handle, outcomes[-1])
+        if isinstance(command, Leave):
+            self._loop.stop()  # As a daemon does: it answers, ends and lets go of its lock.
 
     def _on_direct(self, handle: int, direct: Direct) -> None:
         match direct:
@@ -215,7 +217,9 @@ class RunningServer:
         self._loop.call_soon_threadsafe(act)
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread.is_alive():
+            with suppress(RuntimeError):  # It has ended in this moment.
+                self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         assert not self._thread.is_alive()
 

@@ -216,7 +216,7 @@ def test_bytes_that_are_no_text_are_a_usage_error(ctl: Ctl, server: RunningServe
 
 
 def test_warnings_go_to_standard_error_and_into_json(ctl: Ctl, server: RunningServer) -> None:
-    assert "warning: missed_exit" in ctl("track", "ABC123", "1").err
+    assert "(missed_exit)" in ctl("track", "ABC123", "1").err
     assert ctl("track", "ABC123", "1", "--json").json["warnings"] == ["missed_exit"]
 
 

@@ -94,7 +94,7 @@ class Impostor:
         """A good hello of this node."""
         wall_ms = int(time.time() * 1_000)
         return self.frame(
-            Hello(answer, lot, self.port, self.port + 1, wall_ms, (), True, "handmade", True)
+            Hello(answer, lot, self.port, self.port + 1, wall_ms, (), True, "handmade", True, ())
         )
 
     def decode(self, frame: bytes) -> Decoded:

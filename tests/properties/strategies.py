@@ -157,7 +157,17 @@ runs = st.lists(st.builds(msg.Run, replicas, st.integers(1, 2**40), event_lists)
 
 messages: dict[type, st.SearchStrategy[msg.Message]] = {
     msg.Hello: st.builds(
-        msg.Hello, st.booleans(), requests, ports, ports, walls, contexts, st.booleans(), texts, st.booleans()
+        msg.Hello,
+        st.booleans(),
+        requests,
+        ports,
+        ports,
+        walls,
+        contexts,
+        st.booleans(),
+        texts,
+        st.booleans(),
+        st.lists(st.builds(msg.Address, texts, ports), max_size=4).map(tuple),
     ),
     msg.Refused: st.builds(msg.Refused, names, texts),
     msg.Heartbeat: st.builds(

@@ -31,7 +31,18 @@ CONTEXT = (msg.ContextPart(REPLICA, 300, ((303, 303), (310, 320))), msg.ContextP
 RUNS = (msg.Run(REPLICA, 7, (b"one", b"two")), msg.Run(OTHER, 1, (b"three",)))
 
 MESSAGES: tuple[msg.Message, ...] = (
-    msg.Hello(True, LOT, 7744, 7745, WALL_MS, CONTEXT, False, "0.1.0", True),
+    msg.Hello(
+        True,
+        LOT,
+        7744,
+        7745,
+        WALL_MS,
+        CONTEXT,
+        False,
+        "0.1.0",
+        True,
+        (msg.Address("fd00::2", 7746),),
+    ),
     msg.Refused(msg.REFUSED_NAME_TAKEN, "held since yesterday"),
     msg.Heartbeat(4_000, 300, WALL_MS, 2, False, (msg.Suspicion("hoek", WALL_MS, 1),)),
     msg.Goodbye(300),

@@ -241,15 +241,23 @@ class Judge:
         dots = [self._surviving(event) for event in twin.events]
         if len(dots) < 2 or not all(dots):
             return
-        first, second = dots[0][0], dots[1][0]
         causes = self._visible_causes(node, twin.plate)
-        if self._saw(first, second) or self._saw(second, first):
+        # A request that was repeated elsewhere has two dots, and either of them may have seen.
+        firsts, seconds = (self._recorded_as(event.request) for event in twin.events[:2])
+        if any(self._saw(a, b) or self._saw(b, a) for a in firsts for b in seconds):
             return
         for event in twin.events:
             if event.request not in causes:
                 raise Violation("P4", f"{name} hides one of the two {twin.plate}", twin.plate)
         if twin.plate not in node.state.stays.conflicts:
             raise Violation("P4", f"{name} does not list {twin.plate} as a conflict", twin.plate)
+
+    def _recorded_as(self, request: bytes) -> list[Dot]:
+        return [
+            dot
+            for dot, event in self.history.events.items()
+            if isinstance(event.body, Enter) and event.body.cause == request
+        ]
 
     def _saw(self, earlier: Dot, later: Dot) -> bool:
         body = self.history.events[later].body

@@ -2,7 +2,8 @@
 
 While the stage *flows* (its default) letters are delivered at once and in order, which is how a
 test gets to its beginning. With ``stage.flows = False`` they pile up in ``stage.letters`` for the
-test to deliver, repeat or drop; `Box.give` hands over single events whatever was sent. A box with
+test to deliver, repeat or drop, and so do the kinds in ``stage.holds``, whatever the rest does;
+`Box.give` hands over single events whatever was sent. A box with
 ``commits = False`` has a disk that takes batches and keeps them waiting until `Box.persist`.
 Every message is encoded when it is sent and decoded when it arrives.
 """
@@ -266,6 +267,7 @@ class Stage:
         self.boxes: dict[str, Box] = {}
         self.letters: list[Letter] = []
         self.flows = True
+        self.holds: tuple[type[Message], ...] = ()
         self.cuts: set[frozenset[str]] = set()
         self._is_flowing = False
 
@@ -317,9 +319,21 @@ class Stage:
         if self._is_flowing:
             return
         self._is_flowing = True
-        while self.flows and self.letters:
-            self.deliver(self.letters[0])
+        while self.flows and (letter := self._first_free()) is not None:
+            self.deliver(letter)
         self._is_flowing = False
+
+    def _first_free(self) -> Letter | None:
+        if not self.holds:
+            return self.letters[0] if self.letters else None
+        return next(
+            (each for each in self.letters if not isinstance(each.message, self.holds)), None
+        )
+
+    def release(self, *holds: type[Message]) -> None:
+        """Deliver what was held, in its order; from here on only these kinds are held."""
+        self.holds = holds
+        self.flow()
 
     def deliver(self, letter: Letter, *, keep: bool = False) -> None:
         """One letter arrives; ``keep``: and is still on its way, so that it comes twice."""
