@@ -18,18 +18,16 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, assert_never
 
 from parkingd import __version__
 from parkingd.adapters.clock import read_now, wall_ms
 from parkingd.adapters.control import ControlServer
 from parkingd.adapters.data_dir import DataDir
-from parkingd.adapters.discovery.addresses import LOOPBACK, advertised_addresses
-from parkingd.adapters.discovery.local import AddressFile, LocalSource
-from parkingd.adapters.discovery.static import StaticSource
+from parkingd.adapters.discovery.addresses import advertised_addresses
 from parkingd.adapters.keys import Cookie, derive_keys, load_cookie
 from parkingd.adapters.review import write_review
 from parkingd.adapters.rundir import ControlLock
@@ -38,6 +36,15 @@ from parkingd.adapters.succession import begin_again
 from parkingd.adapters.transport.curve import KeyPair
 from parkingd.adapters.transport.monitor import LinkState
 from parkingd.adapters.transport.transport import Transport
+from parkingd.assembly import (
+    Endpoint,
+    Source,
+    Started,
+    chosen_founding_keys,
+    describe_start,
+    make_sources,
+    node_settings,
+)
 from parkingd.config import Config
 from parkingd.core.ids import ReplicaId, replica_hex
 from parkingd.errors import ConfigError, StorageError, WireError
@@ -64,18 +71,6 @@ from parkingd.protocol.facts import (
 from parkingd.protocol.messages import WIRE_VERSION, Address, Message, Refused, Route, Sender
 from parkingd.protocol.node import Node
 from parkingd.protocol.outcomes import ErrorCode, Failure
-from parkingd.protocol.settings import NodeSettings
-
-
-class Source(Protocol):
-    """Where candidate addresses come from."""
-
-    async def start(self, found: Callable[[Candidate], None]) -> None:
-        """Propose what is known now, and go on in the background; bounded at 2 s."""
-
-    async def stop(self) -> None:
-        """Say goodbye; bounded at 1 s."""
-
 
 START_OVERS_MAX: Final = 8
 """New replica ids in one run; more than that is a fault that a further one will not mend."""
@@ -89,23 +84,6 @@ OWN_HANDLE: Final = -1
 """Handle of the `Leave` that a signal submits: nobody waits for its reply."""
 
 _log = logging.getLogger("parkingd")
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """What the start banner shows."""
-
-    name: str
-    cluster: str
-    replica: str
-    addresses: tuple[str, ...]
-    pub_port: int
-    control: str
-    cookie: str
-    fingerprint: str
-    data_dir: str
-    spaces: str
-    discovery: tuple[str, ...]
 
 
 Announce = Callable[[Started], None]
@@ -223,22 +201,7 @@ class Daemon:
     def _make_node(self, stored: StoredState) -> None:
         config = self._config
         self._incarnation = stored.incarnation
-        settings = NodeSettings(
-            name=config.name,
-            cluster=config.cluster,
-            version=__version__,
-            spaces=config.spaces,
-            gates=config.gates,
-            admission=config.admission,
-            ephemeral=config.ephemeral,
-            port=self._port,
-            pub_port=self._pub_port,
-        )
-        configured = {
-            key
-            for key in ("spaces", "gates", "admission")
-            if config.origins.get(key, "default") != "default"
-        }
+        settings = node_settings(config, self._port, self._pub_port)
         try:
             self._node = Node(
                 settings,
@@ -246,7 +209,7 @@ class Daemon:
                 now=read_now(),
                 seed=secrets.randbits(63),
                 advertised=str(Address(self._addresses[0], self._port)),
-                configured=frozenset(configured),
+                configured=chosen_founding_keys(config),
                 retired=tuple(self._retired),
             )
         except WireError as error:
@@ -257,69 +220,31 @@ class Daemon:
             ) from error
 
     def _say_hello(self, cookie: Cookie, keys: KeyPair) -> None:
-        config = self._config
-        self._announce(
-            Started(
-                config.name,
-                config.cluster,
-                replica_hex(self._node.replica_id),
-                tuple(str(Address(host, self._port)) for host in self._addresses),
-                self._pub_port,
-                str(config.control_path),
-                cookie.origin,
-                keys.fingerprint,
-                str(config.data_dir) if config.data_dir is not None else "nothing is kept on disk",
-                f"{config.spaces} spaces, {config.gates} gates if this node founds the lot",
-                tuple(self._source_names()),
-            )
-        )
-        _log.info(
-            "started",
-            extra={
-                "values": {
-                    "name": config.name,
-                    "cluster": config.cluster,
-                    "replica": replica_hex(self._node.replica_id),
-                    "port": self._port,
-                    "cookie": keys.fingerprint,
-                }
-            },
-        )
+        own = self._endpoint(keys)
+        self._announce(describe_start(self._config, own, cookie))
+        values = {
+            "name": self._config.name,
+            "cluster": self._config.cluster,
+            "replica": replica_hex(own.replica),
+            "port": own.port,
+            "cookie": keys.fingerprint,
+        }
+        _log.info("started", extra={"values": values})
         for warning in cookie.warnings:
             _log.warning("cookie", extra={"values": {"warning": warning}})
 
-    def _source_names(self) -> Iterator[str]:
-        yield "local"
-        if self._config.peers:
-            yield "static"
-        if self._config.mdns:
-            yield "mdns"
-
-    def _make_sources(self, keys: KeyPair) -> Iterator[Source]:
-        config = self._config
-        here = config.host if config.host is not None else LOOPBACK
-        own = AddressFile(
-            config.name, here, self._port, self._pub_port, os.getpid(), keys.fingerprint
+    def _endpoint(self, keys: KeyPair) -> Endpoint:
+        return Endpoint(
+            self._addresses,
+            self._port,
+            self._pub_port,
+            self._node.replica_id,
+            self._incarnation,
+            keys,
         )
-        yield LocalSource(config.control_path.parent, own)
-        if config.peers:
-            yield StaticSource(config.peers)
-        if config.mdns:
-            from parkingd.adapters.discovery.mdns import Announcement, MdnsSource
-
-            announcement = Announcement(
-                config.cluster,
-                config.name,
-                self._node.replica_id,
-                self._incarnation,
-                self._port,
-                self._pub_port,
-                keys.fingerprint,
-            )
-            yield MdnsSource(announcement, self._addresses)
 
     async def _discover(self, keys: KeyPair) -> None:
-        self._sources = list(self._make_sources(keys))
+        self._sources = list(make_sources(self._config, self._endpoint(keys)))
         await asyncio.gather(*(source.start(self._on_candidate) for source in self._sources))
         self._discovered = DiscoveryReady(patient=bool(self._config.peers))
         self._node.observe(self._discovered, read_now())

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from parkingd.daemon import Started
+    from parkingd.assembly import Started
 
 
 def print_banner(started: Started) -> None:

@@ -1,0 +1,129 @@
+"""What a configuration asks for, as parts: discovery sources, node settings, the start banner."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from parkingd import __version__
+from parkingd.adapters.discovery.addresses import LOOPBACK
+from parkingd.adapters.discovery.local import AddressFile, LocalSource
+from parkingd.adapters.discovery.static import StaticSource
+from parkingd.adapters.keys import Cookie
+from parkingd.adapters.transport.curve import KeyPair
+from parkingd.config import Config
+from parkingd.core.ids import ReplicaId, replica_hex
+from parkingd.protocol.facts import Candidate
+from parkingd.protocol.messages import Address
+from parkingd.protocol.settings import NodeSettings
+
+FOUNDING_KEYS = ("spaces", "gates", "admission")
+
+
+class Source(Protocol):
+    """Where candidate addresses come from."""
+
+    async def start(self, found: Callable[[Candidate], None]) -> None:
+        """Propose what is known now, and go on in the background; bounded at 2 s."""
+
+    async def stop(self) -> None:
+        """Say goodbye; bounded at 1 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What the start banner shows."""
+
+    name: str
+    cluster: str
+    replica: str
+    addresses: tuple[str, ...]
+    pub_port: int
+    control: str
+    cookie: str
+    fingerprint: str
+    data_dir: str
+    spaces: str
+    discovery: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where this daemon listens, and as whom."""
+
+    addresses: tuple[str, ...]
+    port: int
+    pub_port: int
+    replica: ReplicaId
+    incarnation: int
+    keys: KeyPair
+
+
+def node_settings(config: Config, port: int, pub_port: int) -> NodeSettings:
+    """What the node is told."""
+    return NodeSettings(
+        name=config.name,
+        cluster=config.cluster,
+        version=__version__,
+        spaces=config.spaces,
+        gates=config.gates,
+        admission=config.admission,
+        ephemeral=config.ephemeral,
+        port=port,
+        pub_port=pub_port,
+    )
+
+
+def chosen_founding_keys(config: Config) -> frozenset[str]:
+    """The founding values that the operator gave: a lot that differs is worth a warning."""
+    given = (key for key in FOUNDING_KEYS if config.origins.get(key, "default") != "default")
+    return frozenset(given)
+
+
+def source_names(config: Config) -> tuple[str, ...]:
+    """Which sources are used."""
+    static = ("static",) if config.peers else ()
+    mdns = ("mdns",) if config.mdns else ()
+    return ("local", *static, *mdns)
+
+
+def make_sources(config: Config, own: Endpoint) -> Iterator[Source]:
+    """The sources, not started. mDNS is imported only if it is used."""
+    here = config.host if config.host is not None else LOOPBACK
+    fingerprint = own.keys.fingerprint
+    file = AddressFile(config.name, here, own.port, own.pub_port, os.getpid(), fingerprint)
+    yield LocalSource(config.control_path.parent, file)
+    if config.peers:
+        yield StaticSource(config.peers)
+    if config.mdns:
+        from parkingd.adapters.discovery.mdns import Announcement, MdnsSource
+
+        announcement = Announcement(
+            config.cluster,
+            config.name,
+            own.replica,
+            own.incarnation,
+            own.port,
+            own.pub_port,
+            fingerprint,
+        )
+        yield MdnsSource(announcement, own.addresses)
+
+
+def describe_start(config: Config, own: Endpoint, cookie: Cookie) -> Started:
+    """The start banner's content."""
+    return Started(
+        config.name,
+        config.cluster,
+        replica_hex(own.replica),
+        tuple(str(Address(host, own.port)) for host in own.addresses),
+        own.pub_port,
+        str(config.control_path),
+        cookie.origin,
+        own.keys.fingerprint,
+        str(config.data_dir) if config.data_dir is not None else "nothing is kept on disk",
+        f"{config.spaces} spaces, {config.gates} gates if this node founds the lot",
+        source_names(config),
+    )
