@@ -210,23 +210,18 @@ class LotState:
 
     # --- snapshots -----------------------------------------------------------------------
 
-    def join_records(self, records: Iterable[Record], *, repair: bool) -> None:
+    def join_records(self, records: Iterable[Record]) -> None:
         """First step of the causal join: take the records that are news here.
 
         A record is news when its dot is neither in the own context (a dot known and not kept was
-        closed here) nor early. ``repair`` takes every record that is not kept: for a replica
-        whose state is damaged under an intact context.
+        closed here) nor early.
         """
         stays = self.stays
         context, early = self.context, stays.early
         for record in records:
             dot = (record[1], record[0])
-            if repair:
-                if stays.has(record[3], dot):
-                    continue
-            elif dot in early or context.contains(dot[0], dot[1]):
-                continue
-            add_record(stays, record)
+            if dot not in early and not context.contains(dot[0], dot[1]):
+                add_record(stays, record)
 
     def drop_closed(
         self,
@@ -243,6 +238,29 @@ class LotState:
             dot = (record[1], record[0])
             if dot in early or (dot not in sent and context.contains(dot[0], dot[1])):
                 self.stays.drop(record[3], dot)
+
+    def drop_damaged(
+        self, records: Iterable[Record], context: CausalContext, sent: Mapping[Dot, Record]
+    ) -> None:
+        """A repair takes the sender's word for what lies in ``context``, instead of the first two
+        steps: of these own records, forget what it holds otherwise, and what nobody ever minted.
+        """
+        for record in records:
+            dot = (record[1], record[0])
+            if context.contains(*dot):
+                is_sound = sent.get(dot) == record
+            else:
+                is_sound = self.context.contains(*dot)
+            if not is_sound:
+                self.stays.discard(record)
+
+    def restore(self, records: Iterable[Record], closed: Set[Dot]) -> None:
+        """And take what is not kept, but for what was ``closed`` by events outside its context."""
+        stays = self.stays
+        for record in records:
+            dot = (record[1], record[0])
+            if dot not in closed and dot not in stays.early and not stays.has(record[3], dot):
+                stays.restore(record)
 
     def join_context(
         self,
@@ -277,6 +295,17 @@ def add_record(stays: Stays, record: Record, *, save: bool = True) -> None:
         stays.add_stay(record, save=save)
     else:
         stays.add_mark(record, save=save)
+
+
+def covers_of(event: Event) -> tuple[Dot, ...]:
+    """The dots that this event closes."""
+    match event.body:
+        case Enter(covers=covers) | Exit(covers=covers) | Removal(covers=covers):
+            return covers
+        case Correction(covers=covers):
+            return covers
+        case _:
+            return ()
 
 
 def sealed_head(seal: Seal) -> int:

@@ -31,7 +31,7 @@ from typing import Final, TypeVar
 from parkingd.core.causal import CausalContext
 from parkingd.core.events import FLAG_ADMITTED, FLAG_IMPORTED
 from parkingd.core.ids import Dot, HybridTime, ReplicaId, dot_cause
-from parkingd.core.records import Mark, Record, RequestEffect, Stay, StayExtra
+from parkingd.core.records import STAY_FIELDS, Mark, Record, RequestEffect, Stay, StayExtra
 
 SUM_MODULUS: Final = 1 << 128
 
@@ -108,7 +108,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
-        self.dropped: list[Dot] = []
+        self.dropped: dict[Dot, None] = {}
         self.requests: list[tuple[bytes, RequestEffect]] = []
         self.expired: list[bytes] = []
 
@@ -285,7 +285,23 @@ class Stays:
                 return True
         return False
 
-    def _remove_stay(self, stay: Stay) -> None:
+    def discard(self, record: Record) -> None:
+        """Forget exactly this record because it is damaged: it tells of no request's effect."""
+        for stay in self.stays_of(record[3]):
+            if stay is record:
+                self._remove_stay(stay, remember=False)
+                return
+        self._remove_mark(record[3], (record[1], record[0]))
+
+    def restore(self, record: Record) -> None:
+        """Insert a sound record, perhaps in place of a discarded one of the same dot."""
+        self.journal.dropped.pop((record[1], record[0]), None)
+        if len(record) == STAY_FIELDS:
+            self.add_stay(record)
+        else:
+            self.add_mark(record)
+
+    def _remove_stay(self, stay: Stay, *, remember: bool = True) -> None:
         plate, cause = stay[3], stay_cause(stay)
         plates = self._plates_around(stay)
         self._uncount(plates)
@@ -299,11 +315,11 @@ class Stays:
             self._by_cause[cause] = _slot(others)
         else:
             del self._by_cause[cause]
-        if stay[5] is not None:
+        if remember and stay[5] is not None:
             self.remember(stay[5], stay_effect(stay))
         self._count(plates)
         self.stay_count -= 1
-        self.journal.dropped.append((stay[1], stay[0]))
+        self.journal.dropped[stay[1], stay[0]] = None
 
     def add_mark(self, mark: Mark, *, save: bool = True) -> None:
         """Insert the mark of an exit: hides earlier stays of the plate, closes its causes."""
@@ -339,7 +355,7 @@ class Stays:
                 self._closed[cause] -= 1
         self._count(plates)
         self.mark_count -= 1
-        self.journal.dropped.append(dot)
+        self.journal.dropped[dot] = None
         return True
 
     def _mark(self, plate: str, dot: Dot) -> Mark | None:

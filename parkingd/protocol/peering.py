@@ -185,10 +185,11 @@ class Peering:
 
     def greet(self, address: Address, now: Now) -> None:
         """Say hello there."""
-        self._shared.outbox.send(address, self._hello(now, answer=False))
+        self._shared.outbox.send(address, self._hello(now, answer=False, to=address))
 
-    def _hello(self, now: Now, *, answer: bool) -> Hello:
+    def _hello(self, now: Now, *, answer: bool, to: Address) -> Hello:
         shared = self._shared
+        peers = (m.address for m in shared.members.alive() if m.address != to)
         return Hello(
             answer,
             shared.shown_lot,
@@ -199,7 +200,7 @@ class Peering:
             shared.settings.ephemeral,
             shared.settings.version,
             shared.has_lot and shared.replica.is_founding_durable,
-            tuple(m.address for m in shared.members.alive())[:HELLO_PEERS_MAX],
+            tuple(peers)[:HELLO_PEERS_MAX],
         )
 
     # --- hellos --------------------------------------------------------------------------
@@ -239,8 +240,14 @@ class Peering:
         if not self._meet(sender, hello, now):
             return
         if isinstance(sender.link, Route):
-            shared.outbox.send(sender.link, self._hello(now, answer=True))
+            shared.outbox.send(
+                sender.link, self._hello(now, answer=True, to=_address_of(sender.link, hello))
+            )
         self._admit(sender, hello, now)
+
+    def _answer(self, route: Route, hello: Hello, now: Now) -> None:
+        to = _address_of(route, hello)
+        self._shared.outbox.send(route, self._hello(now, answer=True, to=to))
 
     def _is_let_go(self, sender: Sender, hello: Hello) -> bool:
         """Fenced, or cut off while another replica was: it must begin anew."""
@@ -256,10 +263,14 @@ class Peering:
             if isinstance(sender.link, Address):
                 self._mark(sender.link, STATE_SELF, "this node")
             elif sender.link is not None:
-                shared.outbox.send(sender.link, self._hello(now, answer=True))
+                shared.outbox.send(
+                    sender.link, self._hello(now, answer=True, to=_address_of(sender.link, hello))
+                )
             return
         if isinstance(sender.link, Route):
-            shared.outbox.send(sender.link, self._hello(now, answer=True))
+            shared.outbox.send(
+                sender.link, self._hello(now, answer=True, to=_address_of(sender.link, hello))
+            )
             if hello.port != shared.settings.port:
                 self.greet(Address(sender.link.host, hello.port), now)
         elif sender.link is not None and sender.incarnation < shared.incarnation:

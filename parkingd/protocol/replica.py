@@ -20,7 +20,7 @@ from parkingd.core.events import Body, Event
 from parkingd.core.hybrid import physical_ms
 from parkingd.core.ids import Dot, ReplicaId, Vector
 from parkingd.core.records import Record
-from parkingd.core.state import Applied, LotState, add_record
+from parkingd.core.state import Applied, LotState, add_record, covers_of
 from parkingd.errors import WireError
 from parkingd.protocol.codec import (
     pack_context,
@@ -283,6 +283,17 @@ class Replica:
         del self.pending[number]
         self._pending_done.append(number)
 
+    def closed_outside(self, context: CausalContext) -> set[Dot]:
+        """What events that ``context`` lacks have closed; those are all in this log still."""
+        closed: set[Dot] = set()
+        for origin in self.state.context.replicas():
+            for first, last in context.missing(self.state.context, origin):
+                for seq in range(first, last + 1):
+                    run, _ = self.log.span(origin, seq, seq, RUN_BYTES_MAX)
+                    if run is not None:
+                        closed.update(covers_of(unpack_event_untrusted(origin, seq, run.events[0])))
+        return closed
+
     def raise_floors(self, context: CausalContext) -> None:
         """After a snapshot: its events are not in this log."""
         for origin in context.replicas():
@@ -323,7 +334,7 @@ class Replica:
         )
         self._wipe = self._has_joined = False
         self._runs, self._floors, self._pending_done = [], {}, []
-        journal.records, journal.dropped, journal.requests, journal.expired = [], [], [], []
+        journal.records, journal.dropped, journal.requests, journal.expired = [], {}, [], []
         if not self._open_ended:
             self._in_flight.append((self._token, dict(self.state.context.vector)))
             self.state.record.changed = False

@@ -83,6 +83,8 @@ class Replication:
         self._pulls: dict[int, tuple[str, int]] = {}
         self._next_sync_ms: int | None = None
         self._soon: dict[str, None] = {}
+        self._differing: set[str] = set()
+        """Members whose root differed at an equal context, and has not been found equal since."""
 
     # --- push ----------------------------------------------------------------------------
 
@@ -282,10 +284,16 @@ class Replication:
         self, member: Member, theirs: CausalContext, reply: PullReply, now: Now
     ) -> None:
         own = self._root()
-        if own is None or reply.root is None or reply.root == own:
+        if own is None or reply.root is None or theirs.has_intervals():
             return
-        if not theirs.has_intervals() and theirs == self._shared.replica.state.context:
+        if theirs != self._shared.replica.state.context:
+            return
+        if reply.root != own:
             self._diverged(member, now)
+        elif member.name in self._differing:
+            self._differing.discard(member.name)
+            if not self._differing:
+                self._shared.warnings.pop("diverged", None)
 
     def _heard_context(
         self, sender: Sender, theirs: CausalContext, durable: ContextWire | None
@@ -347,8 +355,10 @@ class Replication:
     def note_divergence(self, member: Member) -> None:
         """Equal contexts and unequal roots: somebody's state is damaged."""
         self._shared.counters["divergences"] += 1
-        self._shared.warnings["diverged"] = (
+        self._differing.add(member.name)
+        self._shared.warnings.setdefault(
+            "diverged",
             f"this node and {member.name} have seen the same events and differ: "
-            "a copy is damaged and is being repaired from the majority"
+            "a copy is damaged and is being repaired from the majority",
         )
         self._shared.outbox.notice(Level.ERROR, "replicas_differ", member=member.name)

@@ -95,8 +95,6 @@ class Roots:
             if context == state.context:
                 votes.setdefault(root, []).append(name)
         majority = max(votes.items(), key=lambda vote: (len(vote[1]), vote[0]))
-        if majority[0] == state.root():
-            return
         rivals = [names for root, names in votes.items() if root != majority[0]]
         if any(len(names) == len(majority[1]) for names in rivals):
             shared.warnings["diverged"] = (
@@ -105,5 +103,5 @@ class Roots:
             )
             return
         member = shared.members.get(majority[1][0])
-        if member is not None:
+        if member is not None and majority[0] != state.root():
             take(member, now)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from parkingd.core.causal import CausalContext
 from parkingd.core.ids import Dot, Now, ReplicaId
 from parkingd.core.records import Record, RequestEffect
 from parkingd.errors import WireError
@@ -288,7 +289,7 @@ class Snapshots:
             receiving.records += len(records)
             if sent is not None:
                 sent.update((record[1], record[0]) for record in records)
-            state.join_records(records, repair=receiving.repair)
+            state.join_records(records)
             return
         for request, effect in unpack_requests_untrusted(payload):
             state.stays.remember(request, effect)
@@ -307,21 +308,51 @@ class Snapshots:
         small = list(unpack_small_untrusted(header.small))
         if not receiving.streams:
             yield from self._checked(receiving, header.records)
-            own = state.stays.records()
-            sent: set[Dot] = set()
-            for payload in receiving.chunks:
-                self._join_chunk(receiving, payload, sent)
-                yield
-            early = dict.fromkeys(header.early)
-            for start in range(0, len(own), CHUNK_RECORDS_MAX):
-                state.drop_closed(own[start : start + CHUNK_RECORDS_MAX], context, early, sent)
-                yield
+            joining = self._repaired if receiving.repair else self._merged
+            yield from joining(receiving, header, context)
         elif receiving.records != trailer.records:
             raise WireError("malformed", "a snapshot with another count than it says")
         state.join_context(context, header.early, header.hybrid_high, small)
         if receiving.streams and state.root() != trailer.root:
             raise WireError("malformed", "a snapshot with another root than it says")
         self._shared.replica.raise_floors(context)
+
+    def _merged(
+        self, receiving: Receiving, header: SnapshotHeader, context: CausalContext
+    ) -> Iterator[None]:
+        state = self._shared.replica.state
+        own = state.stays.records()
+        sent: set[Dot] = set()
+        for payload in receiving.chunks:
+            self._join_chunk(receiving, payload, sent)
+            yield
+        early = dict.fromkeys(header.early)
+        for start in range(0, len(own), CHUNK_RECORDS_MAX):
+            state.drop_closed(own[start : start + CHUNK_RECORDS_MAX], context, early, sent)
+            yield
+
+    def _repaired(
+        self, receiving: Receiving, header: SnapshotHeader, context: CausalContext
+    ) -> Iterator[None]:
+        """The state is damaged, the context is not: what the sender's context vouches for goes."""
+        replica = self._shared.replica
+        sent: dict[Dot, Record] = {}
+        for payload in receiving.chunks:
+            if receiving.records < header.records:
+                records = unpack_records_untrusted(payload)
+                receiving.records += len(records)
+                sent.update(((record[1], record[0]), record) for record in records)
+            yield
+        own = replica.state.stays.records()
+        for start in range(0, len(own), CHUNK_RECORDS_MAX):
+            part = own[start : start + CHUNK_RECORDS_MAX]
+            replica.state.drop_damaged(part, context, sent)
+            yield
+        closed = replica.closed_outside(context)
+        sound = list(sent.values())
+        for start in range(0, len(sound), CHUNK_RECORDS_MAX):
+            replica.state.restore(sound[start : start + CHUNK_RECORDS_MAX], closed)
+            yield
 
     @staticmethod
     def _checked(receiving: Receiving, announced: int) -> Iterator[None]:

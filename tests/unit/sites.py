@@ -154,7 +154,7 @@ class Site:
         """The causal join, in the order in which `protocol.snapshots` takes its steps."""
         state = self.state
         own = state.stays.records()
-        state.join_records(frozen.records, repair=False)
+        state.join_records(frozen.records)
         for request, effect in frozen.requests:
             state.stays.remember(request, effect)
         sent = {(record[1], record[0]) for record in frozen.records}

@@ -1,0 +1,329 @@
+"""Letting a replica go: fence, flush, seal; and what becomes of it when it comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from parkingd.core.events import Fence, Seal
+from parkingd.protocol.codec import unpack_record_untrusted
+from parkingd.protocol.commands import ForgetMember, Leave, ReadStatus, Track
+from parkingd.protocol.effects import StartOver, StartOverReason
+from parkingd.protocol.messages import Delta, FenceReport, Refused
+from parkingd.protocol.outcomes import Change, Entry, ErrorCode, Failure, Left, Status
+from tests.unit.scripted import Box, Stage
+
+
+def without_c() -> tuple[Stage, Box, Box, Box]:
+    """Three nodes of which the last has died."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    c.stop()
+    stage.pass_ms(3_000)
+    return stage, a, b, c
+
+
+def forget(stage: Stage, box: Box, name: str) -> Change | Failure:
+    handle = box.submit(ForgetMember(name), 10_000)
+    stage.pass_ms(4_000)
+    outcome = box.answer(handle)
+    assert isinstance(outcome, Change | Failure), outcome
+    return outcome
+
+
+def test_nothing_is_collected_while_a_dead_member_is_waited_for_and_all_once_it_is_let_go() -> None:
+    stage, a, b, c = without_c()
+    a.exit("KA1")
+    stage.pass_ms(3_700_000 // 10)
+    assert a.node.state.stays.mark_count == b.node.state.stays.mark_count == 1
+    outcome = forget(stage, a, "c")
+    assert isinstance(outcome, Change)
+    stage.pass_ms(6_000)
+    assert a.node.state.stays.mark_count == b.node.state.stays.mark_count == 0
+    assert c.replica in b.node.state.record.seals
+
+
+def test_a_living_member_and_a_stranger_are_not_forgotten() -> None:
+    stage = Stage()
+    a, _ = stage.found("a", "b")
+    assert a.ask(ForgetMember("b"), Failure).code == ErrorCode.MEMBER_ALIVE
+    assert a.ask(ForgetMember("a"), Failure).code == ErrorCode.MEMBER_ALIVE
+    assert a.ask(ForgetMember("z"), Failure).code == ErrorCode.UNKNOWN_MEMBER
+    assert not a.node.state.record.fences
+
+
+def test_a_member_forgotten_twice_is_unknown_with_a_hint() -> None:
+    stage, a, _, _ = without_c()
+    forget(stage, a, "c")
+    failure = a.ask(ForgetMember("c"), Failure)
+    assert failure.code == ErrorCode.UNKNOWN_MEMBER
+    assert "already" in failure.hint
+
+
+def test_a_member_that_does_not_report_is_named_and_nothing_is_sealed() -> None:
+    stage, a, b, c = without_c()
+    b.stop()
+    stage.pass_ms(3_000)
+    outcome = forget(stage, a, "c")
+    assert isinstance(outcome, Failure)
+    assert outcome.code == ErrorCode.NOT_ANSWERED
+    assert "b" in outcome.reason
+    assert not a.node.state.record.seals
+    assert any("fenced" in line for line in a.ask(ReadStatus(), Status).warnings)
+    b.start(knows=["a"])
+    stage.pass_ms(4_500)
+    assert isinstance(forget(stage, a, "c"), Change)
+    assert c.replica in b.node.state.record.seals
+
+
+def test_the_seal_names_what_any_member_holds_and_the_issuer_holds_it_then() -> None:
+    """The last events of the dead one are known to one other member only."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c", sync_ms=3_600_000)
+    stage.flows = False
+    last = c.track("KC1")
+    b.give(c, last)
+    stage.letters.clear()
+    c.stop()
+    stage.mono_ms += 100
+    a.node._replication._gaps.clear()
+    stage.flows = True
+    stage.pass_ms(3_000)
+    outcome = forget(stage, a, "c")
+    assert isinstance(outcome, Change)
+    assert a.node.state.record.seals[c.replica].upto == last[1]
+    assert a.shown("KC1") == b.shown("KC1") == {last}
+
+
+def test_a_report_speaks_of_what_is_on_the_disk() -> None:
+    """It becomes part of the seal, so it must survive a crash."""
+    stage, a, b, _ = without_c()
+    b.commits = False
+    handle = a.submit(ForgetMember("c"), 10_000)
+    stage.pass_ms(1_000)
+    assert not b.has_sent(FenceReport)
+    assert a.answer(handle) is None
+    b.commits = True
+    b.persist()
+    stage.pass_ms(2_000)
+    assert b.has_sent(FenceReport)
+    assert isinstance(a.answer(handle), Change)
+
+
+def test_what_nobody_holds_is_void_and_no_gap_or_early_dot_remains() -> None:
+    """E0, E1 covers 0 at C; A gets 1 only."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    stage.flows = False
+    zero, one = c.track("KC1"), c.track("KC1")
+    a.give(c, one)
+    c.stop()
+    stage.letters.clear()
+    stage.flows = True
+    stage.pass_ms(3_000)
+    assert isinstance(forget(stage, a, "c"), Change)
+    stage.pass_ms(3_000)
+    for box in (a, b):
+        assert box.shown("KC1") == {one}
+        assert not box.node.state.context.has_intervals()
+        assert not box.node.state.stays.early
+        assert box.node.is_synced()
+    assert zero[1] == one[1] - 1
+    a.exit("KC1")
+    stage.pass_ms(6_000)
+    assert a.node.state.stays.mark_count == b.node.state.stays.mark_count == 0
+
+
+# --- coming back -------------------------------------------------------------------------------
+
+
+def returned() -> tuple[Stage, Box, Box, Box]:
+    """C was cut off, recorded a car, and was let go meanwhile."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    c.track("KC1")
+    stage.pass_ms(3_000)
+    stage.cut("c")
+    c.track("KC2")
+    stage.pass_ms(3_000)
+    assert isinstance(forget(stage, a, "c"), Change)
+    stage.heal()
+    stage.pass_ms(8_000)
+    return stage, a, b, c
+
+
+def test_a_fenced_node_that_returns_takes_a_new_id_and_offers_what_only_it_has() -> None:
+    stage, a, b, c = returned()
+    end = c.end
+    assert isinstance(end, StartOver)
+    assert end.reason is StartOverReason.FENCED
+    assert not end.keep
+    assert end.pending == ()
+    assert [unpack_record_untrusted(each)[3] for each in end.review] == ["KC2"]
+    old = c.replica
+    c.succeed(knows=["a", "b"])
+    stage.pass_ms(5_000)
+    assert c.replica != old
+    assert c.node.state.root() == a.node.state.root() == b.node.state.root()
+    assert c.shown("KC1")
+    assert not c.shown("KC2"), "it is never merged"
+    c.ask(Track("KC3", 1, None), Entry)
+    assert a.shown("KC3")
+
+
+def test_nothing_is_taken_from_a_fenced_replica_whoever_brings_it() -> None:
+    stage, a, b, c = returned()
+    late = next(dot for dot in c.minted if dot[1] == max(seq for _, seq in c.minted))
+    for box in (a, b):
+        box.give(b if box is a else a, late)
+        assert box.shown("KC2") == set()
+        assert not box.node.state.context.contains(*late)
+    assert stage.mono_ms
+
+
+def test_a_fenced_node_is_told_on_any_request_of_its() -> None:
+    stage, a, _, c = returned()
+    assert any(isinstance(message, Refused) for message in a.sent)
+    assert c.has_sent(Delta)
+    assert stage.boxes["c"] is c
+
+
+def test_a_fenced_node_that_crashed_before_it_could_start_over_does_so_after_the_restart() -> None:
+    """Its own fence is on its disk: it must neither mint nor break over it."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    c.track("KC1")
+    stage.pass_ms(3_000)
+    stage.cut("c")
+    stage.pass_ms(3_000)
+    assert isinstance(forget(stage, a, "c"), Change)
+    fence = next(
+        (event.origin, event.seq)
+        for event in a.node.state.record.events.values()
+        if isinstance(event.body, Fence)
+    )
+    b.start()
+    c.commits = True
+    c.give(a, fence)
+    assert isinstance(c.end, StartOver)
+    c.persist()
+    c.start()
+    stage.pass_ms(4_000)
+    if c.runs:
+        c.submit(Track("KC2", 1, None))
+    assert isinstance(c.end, StartOver)
+    assert c.end.reason is StartOverReason.FENCED
+
+
+def test_who_holds_void_events_starts_over_also_after_a_crash() -> None:
+    """B was cut off with C, and holds an event of C that the seal declares void."""
+    stage, a, b, c = cut_off_together()
+    fence, seal = fence_and_seal(a)
+    b.give(a, fence, seal)
+    assert isinstance(b.end, StartOver)
+    assert b.end.reason is StartOverReason.FENCED
+    assert "KC2" in [unpack_record_untrusted(each)[3] for each in b.end.review]
+    b.persist()
+    stage.cut("b")
+    b.start()
+    assert isinstance(b.end, StartOver)
+    assert c.replica in a.node.state.record.seals
+
+
+def test_a_member_that_holds_void_events_and_has_not_heard_is_told_by_the_hello() -> None:
+    stage, a, b, c = cut_off_together()
+    c.stop()
+    stage.heal()
+    stage.pass_ms(8_000)
+    assert isinstance(b.end, StartOver)
+    assert b.end.reason is StartOverReason.FENCED
+    b.succeed(knows=["a"])
+    stage.pass_ms(6_000)
+    assert b.node.state.root() == a.node.state.root()
+    assert b.shown("KC2") == set()
+
+
+def cut_off_together() -> tuple[Stage, Box, Box, Box]:
+    """A alone lets C go, and C has told B of a car that A has never heard of.
+
+    B is unknown to A's roster only because it has another disk: it takes part no more.
+    """
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    stage.pass_ms(3_000)
+    stage.cut("a")
+    c.track("KC2")
+    stage.pass_ms(3_000)
+    assert b.shown("KC2")
+    a.node._shared.replica.mint(Fence(c.replica), a.now.wall_ms)
+    a.node._shared.replica.mint(Seal(c.replica, c.node.own_seq - 1, ()), a.now.wall_ms)
+    a.take()
+    return stage, a, b, c
+
+
+def fence_and_seal(box: Box) -> list[tuple[int, int]]:
+    return [
+        (event.origin, event.seq)
+        for event in box.node.state.record.events.values()
+        if isinstance(event.body, Fence | Seal)
+    ]
+
+
+# --- ephemeral nodes -----------------------------------------------------------------------------
+
+
+def test_an_ephemeral_node_seals_itself_when_it_leaves() -> None:
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    e = stage.box("e", 9, ephemeral=True).start(knows=["a", "b"])
+    stage.pass_ms(4_000)
+    entry = e.track("KE1")
+    handle = e.submit(Leave())
+    stage.pass_ms(3_000)
+    left = e.answer(handle)
+    assert isinstance(left, Left)
+    assert left.safe_with in ("a", "b")
+    for box in (a, b):
+        assert e.replica in box.node.state.record.seals
+        assert box.shown("KE1") == {entry}
+    a.exit("KE1")
+    stage.pass_ms(6_000)
+    assert a.node.state.stays.mark_count == 0
+    assert not a.node.state.record.fences
+
+
+@pytest.mark.parametrize("alive_ms", [3_000, 58 * 60_000])
+def test_an_ephemeral_node_that_died_is_let_go_after_an_hour_and_not_before(alive_ms: int) -> None:
+    stage = Stage()
+    a, b = stage.found("a", "b", heartbeat_ms=1_000, sync_ms=60_000)
+    e = stage.box("e", 9, ephemeral=True).start(knows=["a", "b"])
+    stage.pass_ms(alive_ms if alive_ms < 60_000 else 4_000)
+    e.stop(keep=False)
+    stage.pass_ms(59 * 60_000 if alive_ms < 60_000 else alive_ms)
+    assert e.replica not in a.node.state.record.fences
+    stage.pass_ms(3 * 60_000)
+    for box in (a, b):
+        assert e.replica in box.node.state.record.seals
+
+
+def test_a_durable_node_is_never_let_go_by_itself() -> None:
+    stage = Stage()
+    a, _, c = stage.found("a", "b", "c", heartbeat_ms=1_000, sync_ms=60_000)
+    c.stop()
+    stage.pass_ms(2 * 3_600_000)
+    assert not a.node.state.record.fences
+
+
+def test_an_ephemeral_node_that_leaves_while_it_lets_another_go_ends_in_good_order() -> None:
+    """Its own seal is its last event: nothing may be minted after it."""
+    stage, a, b, _ = without_c()
+    e = stage.box("e", 9, ephemeral=True).start(knows=["a", "b"])
+    stage.pass_ms(4_000)
+    stage.cut("b")
+    e.submit(ForgetMember("c"), 10_000)
+    stage.pass_ms(500)
+    handle = e.submit(Leave())
+    stage.heal()
+    stage.pass_ms(4_000)
+    assert isinstance(e.answer(handle), Left)
+    assert e.replica in a.node.state.record.seals
+    assert b.runs
