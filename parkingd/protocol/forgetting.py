@@ -64,15 +64,21 @@ class Fences:
         elif shared.replica.state.has_voided_events:
             self.start_over()
 
+    def loaded(self) -> None:
+        """This node has been made: was the last one ended before it could start over?"""
+        state, own = self._shared.replica.state, self._shared.replica_id
+        if state.has_voided_events or own in state.record.fences or own in state.record.seals:
+            self.start_over()
+
     def start_over(self) -> None:
         """This replica was let go, or holds what a seal has declared void: it was cut off while
         others decided. What no other disk has is offered for review, never merged: late marks
         would hide re-entries, and late entries would show cars that have left unseen."""
         shared = self._shared
         state = shared.replica.state
+        rows = [state.roster.durable.get(m.replica, {}) for m in shared.members.all()]
         covered: dict[ReplicaId, int] = {}
-        for member in shared.members.all():
-            row = state.roster.durable.get(member.replica, {})
+        for row in rows or [shared.replica.log.floors()]:  # What others had before this start.
             for origin, upto in row.items():
                 covered[origin] = max(upto, covered.get(origin, 0))
         review = tuple(
@@ -140,13 +146,14 @@ class Fences:
         return None
 
     def retire(self, replicas: tuple[ReplicaId, ...], now: Now) -> None:
-        """Let go of ids that this very node has given up, as soon as anybody has heard of them."""
+        """Let go of these ids, as soon as anybody has heard of them: ids that this very node has
+        given up, and fenced ones whose request ended without a seal."""
         state = self._shared.replica.state
         roster = state.roster.members(state.context.vector, state.record.seals)
         under_way = {r for request in self._requests for r in request.replicas}
         gone = tuple(r for r in replicas if r in roster and r not in under_way)
         if gone:
-            self._begin(None, f"an earlier id of {self._shared.settings.name}", gone, now)
+            self._begin(None, ", ".join(map(self._label, gone)), gone, now)
 
     def _begin(self, handle: int | None, name: str, gone: tuple[ReplicaId, ...], now: Now) -> None:
         shared = self._shared
@@ -166,8 +173,10 @@ class Fences:
         if shared.replica.state.record.fences:
             self.report(now)
         for request in list(self._requests):
-            missing = self._seal_reported(request, now)
-            if missing and now.mono_ms < request.deadline_ms:
+            # An ephemeral node that leaves has sealed itself: it can mint no more.
+            is_over = shared.replica_id in shared.replica.state.record.seals
+            missing = [shared.settings.name] if is_over else self._seal_reported(request, now)
+            if missing and not is_over and now.mono_ms < request.deadline_ms:
                 continue
             self._requests.remove(request)
             for replica in request.replicas:
@@ -178,16 +187,16 @@ class Fences:
                 outcome = Failure(
                     ErrorCode.NOT_ANSWERED,
                     f"{request.name} is fenced but cannot be let go: no answer from {names}",
-                    "repeat this when they are back, or forget them as well",
+                    "it is let go by itself when they are back; or forget them as well",
                 )
             else:
                 created = (*request.fences, *request.sealed)
                 outcome = Change((), created, (), f"{request.name} is no longer waited for")
-            shared.outbox.notice(
-                Level.WARNING if missing else Level.INFO,
-                "member_forgotten" if not missing else "member_fenced",
-                member=request.name,
-            )
+            level = Level.INFO
+            if missing:
+                level = Level.DEBUG if request.handle is None else Level.WARNING
+            event = "member_fenced" if missing else "member_forgotten"
+            shared.outbox.notice(level, event, member=request.name)
             if request.handle is not None:
                 shared.replies.answer(request.handle, outcome)
 

@@ -7,7 +7,7 @@ one founded earlier stays (lot ids sort by founding): a node of the other sets i
 takes a new replica id and records its live stays anew with their causes, so that many nodes may
 do so and no car counts twice.
 
-A replica mints nothing but its join before a member has that: else the others could collect a
+A replica mints nothing but its join before a member's disk has that: else others could collect a
 mark that this replica has never seen.
 """
 

@@ -81,7 +81,7 @@ from parkingd.protocol.waits import Waits
 LET_GO: Final = Refused(REFUSED_FENCED, "this replica was let go")
 
 RETIRING_MS: Final = 5_000
-"""How often letting go of an earlier id of this node is tried again."""
+"""How often letting go of an id is tried again."""
 
 HOUSEKEEPING_MS: Final = 1_000
 """Collection, trimming and forgetting: each is cheap when there is nothing to do."""
@@ -152,6 +152,7 @@ class Node:
         self._due_ms = now.mono_ms
         self._is_due_known = False
         self._lot_told = self._lot_shown()
+        self._fences.loaded()
 
     # --- inspection ----------------------------------------------------------------------
 
@@ -307,8 +308,9 @@ class Node:
                 self._intake.take(handle, command, deadline_ms, now)
 
     def _may_mint(self, now: Now) -> bool:
-        asked = self._peering.own_seq_asked
-        return not self._snapshots.is_joining and self._founding.may_mint(now, own_seq_asked=asked)
+        if self._snapshots.is_joining or self.replica_id in self.state.record.seals:
+            return False
+        return self._founding.may_mint(now, own_seq_asked=self._peering.own_seq_asked)
 
     def _status(self, now: Now) -> Status:
         shared = self._shared
@@ -451,7 +453,7 @@ class Node:
                 )
         if not self._snapshots.is_joining:
             self._fences.tick(now)
-            self._retire_earlier_ids(now)
+            self._retire_ids(now)
         self._leaving.tick(now)
         if now.mono_ms >= self._next_beat_ms:
             self._publish_heartbeat(now)
@@ -493,15 +495,24 @@ class Node:
             Heartbeat(self._beat, head, now.wall_ms, leaving=self._leaving.is_leaving)
         )
 
-    def _retire_earlier_ids(self, now: Now) -> None:
-        if self._retired and now.mono_ms >= self._next_retiring_ms and self._may_mint(now):
-            self._next_retiring_ms = now.mono_ms + RETIRING_MS
-            self._fences.retire(self._retired, now)
+    def _retire_ids(self, now: Now) -> None:
+        """Finish letting go: of own earlier ids; and, at the lowest living replica, of those whose
+        fence nobody follows up (its asker was refused, or is gone)."""
+        if now.mono_ms < self._next_retiring_ms or not self._may_mint(now):
+            return
+        self._next_retiring_ms = now.mono_ms + RETIRING_MS
+        ids = set(self._retired)
+        if self._is_lowest_alive():
+            ids.update(self.state.fenced_replicas())
+        if ids:
+            self._fences.retire(tuple(sorted(ids)), now)
+
+    def _is_lowest_alive(self) -> bool:
+        return all(self.replica_id < m.replica for m in self._shared.peers_in_lot())
 
     def _forget_ephemeral(self, now: Now) -> None:
         """An ephemeral member that died long ago is let go by the lowest living replica."""
-        live = [self.replica_id, *(m.replica for m in self._shared.peers_in_lot())]
-        if min(live) != self.replica_id or not self._may_mint(now):
+        if not self._is_lowest_alive() or not self._may_mint(now):
             return
         limit = now.mono_ms - self.settings.ephemeral_forget_ms
         for member in self._shared.members.all():

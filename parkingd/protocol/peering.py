@@ -185,11 +185,15 @@ class Peering:
 
     def greet(self, address: Address, now: Now) -> None:
         """Say hello there."""
-        self._shared.outbox.send(address, self._hello(now, answer=False, to=address))
+        greeting = self._greetings.get(address)
+        name = greeting.name if greeting is not None else None
+        hello = self._hello(now, answer=False, to=address, name=name)
+        self._shared.outbox.send(address, hello)
 
-    def _hello(self, now: Now, *, answer: bool, to: Address) -> Hello:
+    def _hello(self, now: Now, *, answer: bool, to: Address, name: str | None) -> Hello:
         shared = self._shared
-        peers = (m.address for m in shared.members.alive() if m.address != to)
+        others = (m for m in shared.members.alive() if m.address != to and m.name != name)
+        peers = (m.address for m in others)
         return Hello(
             answer,
             shared.shown_lot,
@@ -240,14 +244,13 @@ class Peering:
         if not self._meet(sender, hello, now):
             return
         if isinstance(sender.link, Route):
-            shared.outbox.send(
-                sender.link, self._hello(now, answer=True, to=_address_of(sender.link, hello))
-            )
+            self._answer(sender, sender.link, hello, now)
         self._admit(sender, hello, now)
 
-    def _answer(self, route: Route, hello: Hello, now: Now) -> None:
+    def _answer(self, sender: Sender, route: Route, hello: Hello, now: Now) -> None:
         to = _address_of(route, hello)
-        self._shared.outbox.send(route, self._hello(now, answer=True, to=to))
+        answer = self._hello(now, answer=True, to=to, name=sender.name)
+        self._shared.outbox.send(route, answer)
 
     def _is_let_go(self, sender: Sender, hello: Hello) -> bool:
         """Fenced, or cut off while another replica was: it must begin anew."""
@@ -262,18 +265,16 @@ class Peering:
         if sender.incarnation == shared.incarnation and sender.name == shared.settings.name:
             if isinstance(sender.link, Address):
                 self._mark(sender.link, STATE_SELF, "this node")
-            elif sender.link is not None:
-                shared.outbox.send(
-                    sender.link, self._hello(now, answer=True, to=_address_of(sender.link, hello))
-                )
+            elif isinstance(sender.link, Route):
+                self._answer(sender, sender.link, hello, now)
             return
+        own = (shared.incarnation, shared.settings.name)
+        is_newer = own > (sender.incarnation, sender.name)
         if isinstance(sender.link, Route):
-            shared.outbox.send(
-                sender.link, self._hello(now, answer=True, to=_address_of(sender.link, hello))
-            )
-            if hello.port != shared.settings.port:
-                self.greet(Address(sender.link.host, hello.port), now)
-        elif sender.link is not None and sender.incarnation < shared.incarnation:
+            self._answer(sender, sender.link, hello, now)
+            if is_newer:  # Their answer will tell that they live, and not only have lived.
+                self.greet(_address_of(sender.link, hello), now)
+        elif sender.link is not None and is_newer:
             # Two machines live with one replica id: the newer gives it up.
             shared.outbox.end = StartOver(StartOverReason.REPLICA_TWICE, keep=True)
 
@@ -368,21 +369,11 @@ class Peering:
         greeting.asked, greeting.pause_ms = 0, settings.hello_retry_ms
 
     def _compare_own_head(self, sender: Sender, hello: Hello) -> None:
-        """A peer that holds later events of ours than our disk: the disk is an old copy."""
         shared = self._shared
         if shared.lot is None or hello.lot != shared.lot:
             return
         self.own_seq_asked = True
-        held = from_wire(hello.context).highest(shared.replica_id)
-        if held > shared.replica.own_seq:
-            shared.outbox.notice(
-                Level.WARNING,
-                "own_events_unknown",
-                member=sender.name,
-                held=held,
-                own=shared.replica.own_seq,
-            )
-            shared.outbox.end = StartOver(StartOverReason.DOTS_SEEN_ELSEWHERE, keep=True)
+        shared.compare_own_head(sender.name, from_wire(hello.context))
 
 
 def _address_of(link: Address | Route, hello: Hello) -> Address:

@@ -16,11 +16,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from parkingd.core.causal import CausalContext
-from parkingd.core.events import Body, Event
+from parkingd.core.events import Body, Event, Seal
 from parkingd.core.hybrid import physical_ms
 from parkingd.core.ids import Dot, ReplicaId, Vector
 from parkingd.core.records import Record
-from parkingd.core.state import Applied, LotState, add_record, covers_of
+from parkingd.core.state import (
+    Applied,
+    LotState,
+    add_record,
+    covers_of,
+    sealed_head,
+    void_spans,
+)
 from parkingd.errors import WireError
 from parkingd.protocol.codec import (
     pack_context,
@@ -78,7 +85,7 @@ class Replica:
         self._wipe = False
         self._has_joined = False
         self.is_join_known = self._join_known_saved = False
-        """A member holds our join, and we hold all that it held when it said so."""
+        """A member has our join on disk, and we hold all that it held when it said so."""
         self._load(stored)
 
     # --- loading -------------------------------------------------------------------------
@@ -102,6 +109,15 @@ class Replica:
         known = stored.meta.get(META_JOIN_KNOWN) == _id_bytes(self.id)
         self._join_known_saved = self.is_join_known = known or self.own_seq > 1
         state.record.changed = False
+        state.has_voided_events = any(map(self._has_kept_void, state.record.seals.values()))
+
+    def _has_kept_void(self, seal: Seal) -> bool:
+        """Void dots count as received: only those above all, or in the log, were events here."""
+        return self.state.context.highest(seal.replica) > sealed_head(seal) or any(
+            self.log.span(seal.replica, seq, seq, RUN_BYTES_MAX)[0] is not None
+            for first, last in void_spans(seal)
+            for seq in range(first, last + 1)
+        )
 
     def _load_meta(self, meta: dict[str, bytes]) -> None:
         state = self.state

@@ -41,6 +41,9 @@ BACK_FRAMES_MAX: Final = 4
 GAP_TRIES_MAX: Final = 4
 """Gap requests for one origin in a row; after that anti-entropy has to find it."""
 
+JOIN_SYNC_MS: Final = 100
+"""Between exchanges of a joiner whose join is on no other disk yet; until then it mints nothing."""
+
 SPANS_MAX: Final = 32
 """Holes named in one gap request."""
 
@@ -69,7 +72,7 @@ class Replication:
         diverged: Callable[[Member, Now], None],
     ) -> None:
         """``behind``: this member's log no longer reaches us. ``agreed``: a full exchange ended,
-        and this is what the member held. ``diverged``: equal contexts, unequal roots."""
+        and this is what the member's disk held. ``diverged``: equal contexts, unequal roots."""
         self._shared = shared
         self._applied = applied
         self._behind = behind
@@ -263,7 +266,10 @@ class Replication:
             self.pull_soon(member)
         if context.covers(theirs):
             self.full_exchanges += 1
-            self._agreed(theirs, now)
+            # What a member holds in memory only, a crash would let it forget.
+            self._agreed(theirs if reply.durable is None else from_wire(reply.durable), now)
+            if not shared.replica.is_join_known and self._next_sync_ms is not None:
+                self._next_sync_ms = min(self._next_sync_ms, now.mono_ms + JOIN_SYNC_MS)
         self._send_back(member, theirs, now)
         self._compare_roots(member, theirs, reply, now)
 
@@ -298,6 +304,7 @@ class Replication:
     def _heard_context(
         self, sender: Sender, theirs: CausalContext, durable: ContextWire | None
     ) -> None:
+        self._shared.compare_own_head(sender.name, theirs)
         roster = self._shared.replica.state.roster
         vector = theirs.vector if durable is None else {p.origin: p.upto for p in durable}
         roster.heard(sender.replica, vector)

@@ -8,6 +8,7 @@ from random import Random
 from parkingd.core.causal import CausalContext
 from parkingd.core.hybrid import believed_wall_ms, deviating
 from parkingd.core.ids import Now, ReplicaId
+from parkingd.protocol.effects import Level, StartOver, StartOverReason
 from parkingd.protocol.members import Member, Members
 from parkingd.protocol.messages import ContextPart, ContextWire
 from parkingd.protocol.outbox import Outbox, Replies
@@ -83,6 +84,13 @@ class Shared:
         """Live members of the own lot, by name: those with whom state is exchanged."""
         lot = self.replica.lot
         return [m for m in self.members.alive() if lot is not None and m.lot == lot]
+
+    def compare_own_head(self, name: str, theirs: CausalContext) -> None:
+        """A peer that holds later events of ours than our disk: the disk is an old copy."""
+        held, own = theirs.highest(self.replica_id), self.replica.own_seq
+        if held > own:
+            self.outbox.notice(Level.WARNING, "own_events_unknown", member=name, held=held, own=own)
+            self.outbox.end = StartOver(StartOverReason.DOTS_SEEN_ELSEWHERE, keep=True)
 
     def context_wire(self) -> ContextWire:
         """What this node shows to hold."""

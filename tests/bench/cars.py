@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from random import Random
 from string import ascii_uppercase
@@ -53,24 +53,29 @@ def ask(
     return answer
 
 
-def record(client: ControlClient, requests: list[list[Row]]) -> None:
-    """Import them, some requests ahead of their answers; returns when all are acknowledged."""
-    waiting = iter(requests)
-    under_way: set[int] = set()
-    expected = sum(map(len, requests))
+def record(clients: Sequence[ControlClient], requests: Sequence[list[Row]]) -> None:
+    """Import them, in turn over the nodes; returns when all are acknowledged.
+
+    Some requests are ahead of their answers.
+    """
+    waiting = [iter(requests[start :: len(clients)]) for start in range(len(clients))]
+    under_way: list[set[int]] = [set() for _ in clients]
     accepted = 0
     while True:
-        for rows in islice(waiting, REQUESTS_UNDER_WAY - len(under_way)):
-            under_way.add(client.send("import_rows", {"rows": rows}, REQUEST_TIMEOUT_S))
-        if not under_way:
+        for client, rest, ids in zip(clients, waiting, under_way, strict=True):
+            for rows in islice(rest, REQUESTS_UNDER_WAY - len(ids)):
+                ids.add(client.send("import_rows", {"rows": rows}, REQUEST_TIMEOUT_S))
+        if not any(under_way):
             break
-        reply = client.receive(time.monotonic() + REQUEST_TIMEOUT_S)
-        if isinstance(reply, Trouble):
-            raise BenchError(f"import_rows: {reply.code}: {reply.reason}")
-        under_way.discard(reply.id)
-        accepted += reply.body["accepted"]
-    if accepted != expected:
-        raise BenchError(f"{accepted} of {expected} cars were accepted")
+        for client, ids in zip(clients, under_way, strict=True):
+            if ids:
+                reply = client.receive(time.monotonic() + REQUEST_TIMEOUT_S)
+                if isinstance(reply, Trouble):
+                    raise BenchError(f"import_rows: {reply.code}: {reply.reason}")
+                ids.discard(reply.id)
+                accepted += reply.body["accepted"]
+    if accepted != sum(map(len, requests)):
+        raise BenchError(f"{accepted} cars were accepted, not {sum(map(len, requests))}")
 
 
 def begin_wait(client: ControlClient, cars_inside: int, timeout_s: float) -> int:

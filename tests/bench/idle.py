@@ -27,7 +27,7 @@ def measure(runs: int, *, quick: bool) -> list[Figure]:
         with Lot() as lot:
             nodes = lot.start_all("ann", "bob", "cid")
             clients = [node.connect() for node in nodes]
-            record(clients[0], batches(cars(run), CARS))
+            record([clients[0]], batches(cars(run), CARS))
             equal_roots(clients)
             time.sleep(SETTLE_S)
             before, begun = sockets.ends(), time.monotonic()

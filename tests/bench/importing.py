@@ -41,7 +41,7 @@ def measure(runs: int, *, quick: bool) -> list[Figure]:
             clients = [node.connect() for node in nodes]
             waits = [begin_wait(client, count, WAIT_S) for client in clients]
             begun_ns = time.monotonic_ns()
-            record(clients[0], requests)
+            record([clients[0]], requests)
             acknowledged_ns = time.monotonic_ns()
             ended_ns = max(
                 end_wait(client, id_, WAIT_S) for client, id_ in zip(clients, waits, strict=True)

@@ -1,9 +1,10 @@
 """Join: an empty node meets two that hold everything.
 
-From the joiner's log line ``member_found``, which it writes when its hello was answered, until its
-root equals the others' and what it holds is on its disk: a write to it is acknowledged, and the
-disk commits first in, first out. The bytes are the TCP payload that the joiner's sockets have
-received by then, the handshakes and what the others sent unasked included.
+The two recorded half of the cars each, in turn. Time runs from the joiner's log line
+``member_found``, which it writes when its hello was answered, until its root equals the others'
+and what it holds is on its disk: a write to it is acknowledged, and the disk commits first in,
+first out. The bytes are the TCP payload that the joiner's sockets have received by then, the
+handshakes and what the others sent unasked included.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _figures(
 
 def _fill(nodes: list[Node], requests: list[list[Row]]) -> None:
     clients = [node.connect() for node in nodes]
-    record(clients[0], requests)
+    record(clients, requests)
     for client in clients:
         end_wait(client, begin_wait(client, sum(map(len, requests)), FILL_S), FILL_S)
     time.sleep(TRIM_S)

@@ -26,7 +26,7 @@ def measure(runs: int, *, quick: bool) -> list[Figure]:
     took = []
     with Lot() as lot:
         clients = [node.connect() for node in lot.start_all("ann", "bob", "cid")]
-        record(clients[0], batches(cars(0), count))
+        record([clients[0]], batches(cars(0), count))
         time.sleep(SETTLE_S)
         for _ in range(READS):
             begun = time.perf_counter()

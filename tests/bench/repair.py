@@ -142,7 +142,7 @@ def run_inside(runs: int, *, quick: bool) -> list[Figure]:
         clients = [node.connect() for node in nodes]
         rows = cars(0)
         inside = CARS_QUICK if quick else CARS
-        record(clients[0], batches(rows, inside))
+        record([clients[0]], batches(rows, inside))
         equal_roots(clients)
         time.sleep(SETTLE_S)
         routers = _router_ports(ann, [node.name for node in nodes])
@@ -156,7 +156,7 @@ def run_inside(runs: int, *, quick: bool) -> list[Figure]:
                 with _without_push(ann, cid, routers["ann"] + 1):
                     before, begun = meter.read(), time.monotonic()
                     wait = begin_wait(clients[2], inside, REPAIR_S)
-                    record(clients[0], [list(islice(rows, n)) for n in _parts(d)])
+                    record([clients[0]], [list(islice(rows, n)) for n in _parts(d)])
                     end_wait(clients[2], wait, REPAIR_S)
                     equal_roots([clients[0], clients[2]], REPAIR_S)
                     took_s = time.monotonic() - begun

@@ -207,13 +207,13 @@ class Box:
         return codec.encode(
             message,
             cluster=CLUSTER,
-            name=self.name,
+            name=self.settings.name,
             replica=self.replica,
             incarnation=self.incarnation,
         )
 
     def sender(self, link: Address | Route | None) -> Sender:
-        return Sender(self.name, self.replica, self.incarnation, link)
+        return Sender(self.settings.name, self.replica, self.incarnation, link)
 
     @property
     def route(self) -> Route:
