@@ -192,11 +192,15 @@ class Node:
         return self._shared.members.all()
 
     def is_synced(self) -> bool:
-        """One full exchange since start (or alone after discovery) and nothing known missing."""
+        """One full exchange since start (or alone after discovery) and nothing known missing.
+
+        Full: each had what the other had, our join on the member's disk included.
+        """
         shared = self._shared
         if not shared.has_lot or self._snapshots.is_receiving or shared.replica.pending:
             return False
-        if not self._replication.full_exchanges and shared.peers_in_lot():
+        exchanged = self._replication.full_exchanges and shared.replica.is_join_known
+        if shared.peers_in_lot() and not exchanged:
             return False
         return self._discovered and self._replication.is_complete
 

@@ -93,6 +93,30 @@ def test_the_seal_names_what_any_member_holds_and_the_issuer_holds_it_then() -> 
     assert a.shown("KC1") == b.shown("KC1") == {last}
 
 
+def test_a_seal_waits_until_its_issuer_has_fetched_all_that_it_names() -> None:
+    """Else it could name what a reporter's disk takes with it."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    stage.holds = (Delta, PullReply)
+    last = c.track("KC1")
+    b.give(c, last)
+    c.stop()
+    stage.letters.clear()
+    stage.pass_ms(3_000)
+    handle = a.submit(ForgetMember("c"), 10_000)
+    for letter in stage.waiting(Delta, b):
+        stage.deliver(letter)
+    stage.pass_ms(1_000)
+    assert b.has_sent(FenceReport)
+    assert c.replica not in a.node.state.record.seals
+    assert a.answer(handle) is None
+    stage.release()
+    stage.pass_ms(1_500)
+    assert isinstance(a.answer(handle), Change)
+    assert a.shown("KC1") == b.shown("KC1") == {last}
+    assert a.node.state.record.seals[c.replica].upto == last[1]
+
+
 def test_a_report_speaks_of_what_is_on_the_disk() -> None:
     """It becomes part of the seal, so it must survive a crash."""
     stage, a, b, _ = without_c()

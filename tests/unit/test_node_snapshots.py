@@ -64,6 +64,8 @@ def a_member_behind() -> tuple[Stage, Box, Box, Dot]:
     gone = a.track("KB1")
     c.stop()
     a.exit("KB1")
+    a.track("KB2")
+    a.track("KB2")
     import_many(a, CARS)
     stage.pass_ms(3_000)
     stage.holds = PARTS
@@ -325,6 +327,27 @@ def test_events_that_arrive_while_a_snapshot_is_staged_are_applied_as_ever() -> 
     stage.release()
     stage.pass_ms(3_000)
     assert c.shown("KD1") == {late}
+    assert c.node.state.root() == a.node.state.root()
+
+
+def test_events_inside_the_frozen_context_that_arrive_between_two_slices_are_ignored() -> None:
+    """E0, E1 covers 0 at A; 1 is in the snapshot, and 0 comes by another way."""
+    stage, a, c, _ = a_member_behind()
+    (one,) = a.shown("KB2")
+    zero = (one[0], one[1] - 1)
+    assert not c.node.state.context.contains(*zero)
+    stage.deliver(header(stage))
+    while stage.waiting(SnapshotChunk):
+        deliver(stage, SnapshotChunk)
+    deliver(stage, SnapshotTrailer)
+    while not c.shown("KB2"):
+        c.tick()
+    c.give(a, zero)
+    stage.release()
+    stage.pass_ms(3_000)
+    assert c.node.counters["snapshots_joined"] == 1
+    assert c.node.state.context.contains(*zero)
+    assert c.shown("KB2") == {one}
     assert c.node.state.root() == a.node.state.root()
 
 
