@@ -13,6 +13,4 @@ def test_a_node_that_is_told_of_one_peer_finds_all(cluster: Cluster) -> None:
         cluster.start(name, "--peer", f"127.0.0.1:{port}", apart=True) for name in ("joe", "diane")
     ]
     for daemon in (gary, *others):
-        until(
-            lambda daemon=daemon: daemon.read("status")["members"]["alive"] == 3, "three members"
-        )
+        until(lambda daemon=daemon: daemon.read("status")["members"]["alive"] == 3, "three members")
