@@ -42,7 +42,8 @@ GAP_TRIES_MAX: Final = 4
 """Gap requests for one origin in a row; after that anti-entropy has to find it."""
 
 JOIN_SYNC_MS: Final = 100
-"""Between exchanges of a joiner whose join is on no other disk yet; until then it mints nothing."""
+"""Between exchanges of a joiner until one was full, and as long as its join is on no other disk:
+until then it mints nothing."""
 
 SPANS_MAX: Final = 32
 """Holes named in one gap request."""
@@ -324,6 +325,9 @@ class Replication:
             return
         if self._gaps:
             self._ask_for_gaps(now)
+        if self._soon and not self.full_exchanges:
+            # This one may be refused: a member hears of our lot a moment after we do.
+            self._next_sync_ms = now.mono_ms + JOIN_SYNC_MS
         for name in list(self._soon):
             del self._soon[name]
             member = shared.members.get(name)
@@ -331,8 +335,11 @@ class Replication:
                 self.pull(member, now)
         if self._next_sync_ms is None or now.mono_ms >= self._next_sync_ms:
             jitter = shared.rng.uniform(0.8, 1.2)
-            self._next_sync_ms = now.mono_ms + round(settings.sync_ms * jitter)
             peers = shared.peers_in_lot()
+            wait_ms = settings.sync_ms
+            if peers and not self.full_exchanges:
+                wait_ms = min(wait_ms, JOIN_SYNC_MS)
+            self._next_sync_ms = now.mono_ms + round(wait_ms * jitter)
             if peers:
                 self.pull(shared.rng.choice(peers), now)
 

@@ -10,6 +10,7 @@ import traceback
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from parkingd.core.ids import replica_hex
 from parkingd.protocol import outcomes
 from parkingd.protocol.commands import ForgetMember
 from parkingd.protocol.effects import Reply
@@ -104,11 +105,13 @@ class Run:
         cluster = self.cluster
         asked = next(machine for machine in cluster.machines if machine.node is not None)
         assert asked.node is not None
-        sealed = asked.node.state.record.seals
+        state = asked.node.state
+        waited = state.roster.members(state.context.vector, state.record.seals)
+        # An id whose join is lost has no name there: it is given as its hex digits.
         names = {
-            name
+            name if replica in state.record.names else replica_hex(replica)
             for replica, name in cluster.lost_replicas.items()
-            if replica not in sealed and asked.node.state.context.vector.get(replica)
+            if replica in waited
         }
         for name in sorted(names):
 

@@ -261,6 +261,24 @@ def test_an_entry_and_an_exit_ten_seconds_apart_are_not_ambiguous() -> None:
     assert not a.state.stays.anomalies
 
 
+# --- damage ----------------------------------------------------------------------------------
+
+
+def test_a_record_restored_in_place_of_a_damaged_one_stays_on_the_disk() -> None:
+    """A batch drops after it keeps: the dot must not be in both."""
+    a, _ = sites(2)
+    sound = a.enter(cause=CAUSE)
+    stays = a.state.stays
+    (stay,) = stays.visible("P")
+    stays.discard(stay)
+    assert dot(sound) in stays.journal.dropped
+    assert stays.request_effect(CAUSE) is None, "what was damaged tells of no effect"
+    stays.restore(stay)
+    assert dot(sound) not in stays.journal.dropped
+    assert a.shown() == dots(sound)
+    assert stays.request_effect(CAUSE) is not None
+
+
 # --- what an event is, it is once --------------------------------------------------------------
 
 

@@ -113,6 +113,25 @@ def test_all_who_asked_for_it_are_answered() -> None:
     assert len(a.has_sent(Goodbye)) >= 1
 
 
+def test_an_ephemeral_node_mints_nothing_after_its_own_seal() -> None:
+    """While it waits to leave, the hour of another dead ephemeral node comes."""
+    stage = Stage()
+    ephemeral = {"ephemeral": True, "ephemeral_forget_ms": 10_000}
+    e, d = (stage.box(name, replica, **ephemeral) for name, replica in (("e", 1), ("d", 2)))
+    b = stage.box("b", 3)
+    for box in (e, d, b):
+        box.start(knows=[name for name in stage.boxes if name != box.name])
+    stage.pass_ms(5_000)
+    d.stop(keep=False)
+    stage.pass_ms(9_000)
+    stage.holds = (Pull, PullReply, Delta)
+    _, passed = leave(stage, e)
+    assert passed > 1_500
+    assert e.node.own_seq == e.node.state.record.seals[e.replica].upto
+    assert not e.node.state.record.fences
+    assert b.runs
+
+
 def test_a_node_that_has_left_comes_back_with_its_record() -> None:
     stage = Stage()
     a, b = stage.found("a", "b")

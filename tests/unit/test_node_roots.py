@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parkingd.core.records import Stay
+from parkingd.core.records import CAUSE, Stay
 from parkingd.protocol.commands import ReadDigest, ReadStatus, Remove, Track
 from parkingd.protocol.messages import (
     Delta,
@@ -96,10 +96,12 @@ def damage(box: Box, how: str) -> None:
     """Change the stays behind the back of everything that keeps them right."""
     stays = box.node.state.stays
     (stay,) = stays.visible("KA1")
+    if stay[CAUSE] is not None:
+        stays.requests.pop(stay[CAUSE], None)
     changed: Stay
     match how:
         case "lost stay":
-            stays.drop("KA1", (stay[1], stay[0]))
+            stays.discard(stay)
             return
         case "ghost of a car that left":
             stays.add_stay((1, box.replica, stay[2], "KG1", 1, None, None))
@@ -110,7 +112,7 @@ def damage(box: Box, how: str) -> None:
             changed = (*stay[:4], 3, *stay[5:])
         case _:
             changed = (*stay[:2], stay[2] + 77, *stay[3:])
-    stays.drop("KA1", (stay[1], stay[0]))
+    stays.discard(stay)
     stays.add_stay(changed)
 
 
@@ -138,6 +140,8 @@ def test_a_damaged_copy_raises_the_alarm_and_is_repaired_from_the_majority(how: 
     assert a.node.state.stays.visible("KA1") == b.node.state.stays.visible("KA1")
     assert not a.has_sent(SnapshotRequest)
     assert not c.has_sent(SnapshotRequest)
+    for box in (a, b, c):
+        assert box.ask(Track("KA1", 1, b"r" * 16), Entry).warnings == ("repeated",)
     before = sum(box.node.counters["divergences"] for box in (a, b, c))
     stage.pass_ms(10_000)
     assert sum(box.node.counters["divergences"] for box in (a, b, c)) == before
@@ -179,6 +183,18 @@ def test_a_repair_does_not_bring_back_what_was_closed_after_the_snapshot_was_fro
     assert b.node.state.root() == a.node.state.root() == c.node.state.root()
     assert a.shown("KB1") == set()
     assert a.shown("KC1") == {again}
+
+
+def test_the_alarm_ends_on_those_who_raised_it_too() -> None:
+    stage, a, b, c = damaged_one_of_three("lost stay")
+    b.node._replication._next_sync_ms = stage.mono_ms + 6_000
+    stage.pass_ms(5_900)
+    for box in (a, c):
+        assert any("differ" in line for line in box.ask(ReadStatus(), Status).warnings)
+    stage.pass_ms(15_000)
+    assert b.node.state.root() == a.node.state.root()
+    for box in (a, b, c):
+        assert not any("differ" in line for line in box.ask(ReadStatus(), Status).warnings)
 
 
 def test_of_two_that_differ_nobody_is_believed_and_an_operator_is_asked() -> None:
