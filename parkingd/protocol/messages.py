@@ -109,6 +109,11 @@ class Refused:
     detail: str
 
 
+def let_go(replica: ReplicaId) -> Refused:
+    """The refusal of a replica that was forgotten; it names whom it is for, as it may come late."""
+    return Refused(REFUSED_FENCED, f"{replica:016x}")
+
+
 @dataclass(frozen=True, slots=True)
 class Suspicion:
     """I have not heard this member for a while."""

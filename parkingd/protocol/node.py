@@ -45,7 +45,6 @@ from parkingd.protocol.intake import Intake
 from parkingd.protocol.leaving import Leaving
 from parkingd.protocol.members import Member, MemberState
 from parkingd.protocol.messages import (
-    REFUSED_FENCED,
     Delta,
     FenceReport,
     Goodbye,
@@ -66,6 +65,7 @@ from parkingd.protocol.messages import (
     SnapshotRequest,
     SnapshotTrailer,
     Want,
+    let_go,
 )
 from parkingd.protocol.outcomes import Status
 from parkingd.protocol.peering import Peering
@@ -77,8 +77,6 @@ from parkingd.protocol.settings import NodeSettings
 from parkingd.protocol.shared import Shared
 from parkingd.protocol.snapshots import Snapshots
 from parkingd.protocol.waits import Waits
-
-LET_GO: Final = Refused(REFUSED_FENCED, "this replica was let go")
 
 RETIRING_MS: Final = 5_000
 """How often letting go of an id is tried again."""
@@ -225,7 +223,7 @@ class Node:
             return
         if sender.replica in self.state.record.fences:
             if isinstance(sender.link, Route):
-                self._shared.outbox.send(sender.link, LET_GO)
+                self._shared.outbox.send(sender.link, let_go(sender.replica))
             return
         member = self._shared.members.hear(sender, now)
         if member is None:

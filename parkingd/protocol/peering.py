@@ -31,6 +31,7 @@ from parkingd.protocol.messages import (
     Refused,
     Route,
     Sender,
+    let_go,
 )
 from parkingd.protocol.outcomes import CandidateList, CandidateRow
 from parkingd.protocol.shared import Shared, from_wire
@@ -219,9 +220,7 @@ class Peering:
             shared.counters["refused_hello_on_pub"] += 1
             return
         if self._is_let_go(sender, hello):
-            if isinstance(sender.link, Route):
-                refusal = Refused(REFUSED_FENCED, "this replica was let go")
-                shared.outbox.send(sender.link, refusal)
+            shared.outbox.send(sender.link, let_go(sender.replica))
             return
         holder = shared.members.get(sender.name)
         address = _address_of(sender.link, hello)
@@ -292,12 +291,14 @@ class Peering:
     def receive_refused(self, sender: Sender, refused: Refused, now: Now) -> None:
         """A hello of ours was not accepted."""
         shared = self._shared
+        if refused.reason == REFUSED_FENCED:
+            if refused.detail == replica_hex(shared.replica_id):
+                self._let_go()
+            return
         if not isinstance(sender.link, Address):
             return
         self._mark(sender.link, refused.reason, refused.detail)
-        if refused.reason == REFUSED_FENCED:
-            self._let_go()
-        elif refused.reason == REFUSED_NAME_TAKEN and not self._welcomed:
+        if refused.reason == REFUSED_NAME_TAKEN and not self._welcomed:
             if self._name_refused_ms is None:
                 self._name_refused_ms = now.mono_ms
             elif now.mono_ms - self._name_refused_ms >= shared.settings.name_taken_ms:

@@ -32,6 +32,7 @@ from parkingd.protocol.messages import (
     Run,
     Sender,
     Want,
+    let_go,
 )
 from parkingd.protocol.shared import Shared, from_wire, to_wire
 
@@ -222,6 +223,9 @@ class Replication:
         if shared.lot is None or pull.lot != shared.lot or not isinstance(sender.link, Route):
             return
         theirs = from_wire(pull.context)
+        if shared.replica.state.is_voided(theirs):
+            shared.outbox.send(sender.link, let_go(sender.replica))
+            return
         self._heard_context(sender, theirs, pull.durable)
         shown = shared.replica.shown_context()
         runs: tuple[Run, ...] = ()
