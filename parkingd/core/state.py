@@ -141,8 +141,10 @@ class LotState:
     def _seal(self, event: Event, seal: Seal) -> None:
         if seal.replica not in self.record.seals:
             self.has_voided_events |= holds_void(self.context, seal)
-            self._void(seal)
+        elif self.context.highest(seal.replica) > sealed_head(seal):
+            self.has_voided_events = True  # A second seal took back what we did receive.
         self.record.absorb(event)
+        self._void(self.record.seals[seal.replica])
 
     # --- fences and seals ----------------------------------------------------------------
 
@@ -188,6 +190,14 @@ class LotState:
         if not self.record.fences:
             return []
         return sorted(r for r in self.record.fences if r not in self.record.seals)
+
+    def incomplete_seals(self) -> list[ReplicaId]:
+        """Sealed replicas of which something that the seal names has not arrived, ascending."""
+        return sorted(
+            replica
+            for replica, seal in self.record.seals.items()
+            if self.context.upto(replica) < sealed_head(seal)
+        )
 
     def fence_event(self, replica: ReplicaId) -> Event | None:
         """The fence of this replica, if there is one."""

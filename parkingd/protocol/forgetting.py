@@ -26,6 +26,9 @@ from parkingd.protocol.shared import Shared
 REPORT_WAIT_MS = 3_000
 """How long a member may take to report before the request is refused."""
 
+MEND_AFTER_MS = 10_000
+"""A seal whose events have not come for this long may name some that are lost."""
+
 ASK_AGAIN_MS = 500
 """A report may be lost, so it is repeated this often until the seal is known."""
 
@@ -51,6 +54,7 @@ class Fences:
         self._flush = flush
         self._reports: dict[ReplicaId, dict[ReplicaId, ContextPart]] = {}
         self._requests: list[Forgetting] = []
+        self._incomplete_since: dict[ReplicaId, int] = {}
         self._told: dict[tuple[ReplicaId, str, int], int] = {}
 
     # --- what members say ----------------------------------------------------------------
@@ -94,7 +98,7 @@ class Fences:
         replica = shared.replica
         if not replica.is_settled:
             return  # What is reported must survive a crash: it becomes part of the seal.
-        for fenced in replica.state.fenced_replicas():
+        for fenced in (*replica.state.fenced_replicas(), *replica.state.incomplete_seals()):
             for member in shared.peers_in_lot():
                 key = (fenced, member.name, member.incarnation)
                 if now.mono_ms >= self._told.get(key, now.mono_ms):
@@ -155,6 +159,23 @@ class Fences:
         if gone:
             self._begin(None, ", ".join(map(self._label, gone)), gone, now)
 
+    def mend_seals(self, now: Now) -> None:
+        """Seal anew what a seal names and nobody has: its issuer's disk was lost with it.
+
+        Only after `MEND_AFTER_MS` without progress, and only if every replica of the roster says
+        afresh that it lacks it too: who holds everything does not report, and then it will come.
+        """
+        state = self._shared.replica.state
+        incomplete = state.incomplete_seals()
+        self._incomplete_since = {
+            replica: self._incomplete_since.get(replica, now.mono_ms) for replica in incomplete
+        }
+        under_way = {r for request in self._requests for r in request.replicas}
+        for replica, since_ms in self._incomplete_since.items():
+            if now.mono_ms - since_ms >= MEND_AFTER_MS and replica not in under_way:
+                self._reports.pop(replica, None)
+                self._begin(None, self._label(replica), (replica,), now)
+
     def _begin(self, handle: int | None, name: str, gone: tuple[ReplicaId, ...], now: Now) -> None:
         shared = self._shared
         state = shared.replica.state
@@ -208,7 +229,7 @@ class Fences:
         missing: dict[str, None] = {}
         waiting = False
         for replica in request.replicas:
-            if replica in state.record.seals:
+            if replica in state.record.seals and replica not in state.incomplete_seals():
                 continue
             reports = self._reports.get(replica, {})
             fenced = state.record.fences
@@ -247,7 +268,9 @@ class Fences:
         """While a request waits, look often."""
         if self._requests:
             return now_ms + 50
-        return now_ms + ASK_AGAIN_MS if self._shared.replica.state.fenced_replicas() else None
+        state = self._shared.replica.state
+        is_asking = state.fenced_replicas() or state.incomplete_seals()
+        return now_ms + ASK_AGAIN_MS if is_asking else None
 
 
 def _as_context(part: ContextPart) -> CausalContext:

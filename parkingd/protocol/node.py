@@ -506,6 +506,7 @@ class Node:
         ids = set(self._retired)
         if self._is_lowest_alive():
             ids.update(self.state.fenced_replicas())
+            self._fences.mend_seals(now)
         if ids:
             self._fences.retire(tuple(sorted(ids)), now)
 

@@ -352,3 +352,24 @@ def test_an_ephemeral_node_that_leaves_while_it_lets_another_go_ends_in_good_ord
     assert isinstance(e.answer(handle), Left)
     for box in (a, b):
         assert box.node.state.record.seals[e.replica].upto == e.node.own_seq
+
+
+def test_a_seal_that_names_what_no_disk_has_any_more_is_made_anew() -> None:
+    """Its issuer is lost with the only copy: the others would wait for it for ever."""
+    stage, a, b, c = without_c()
+    forget(stage, a, "c")
+    held = a.node.state.context.upto(c.replica)
+    lost = Seal(c.replica, held + 3, ())
+    a.node._shared.replica.mint(lost, a.node._now.wall_ms)
+    stage.pass_ms(2_000)
+    assert b.node.state.record.seals[c.replica].upto == held + 3
+    assert not b.node.state.roster.collectable(
+        b.node.state.context.vector, b.node.state.sealed_heads()
+    )
+    stage.pass_ms(25_000)
+    for box in (a, b):
+        assert box.node.state.record.seals[c.replica].upto == held
+        assert not box.node.state.has_voided_events
+        assert box.node.state.roster.collectable(
+            box.node.state.context.vector, box.node.state.sealed_heads()
+        )
