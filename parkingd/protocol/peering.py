@@ -348,6 +348,9 @@ class Peering:
                 now.mono_ms,
                 hello.wall_ms - now.mono_ms,
             )
+            if known is not None:  # Its clock is that of the machine: see `Member.hear_clock`.
+                member.clock_offset_ms = known.clock_offset_ms
+                member.hear_clock(hello.wall_ms, now)
             shared.members.put(member)
             shared.outbox.notice(
                 Level.INFO, "member_found", member=sender.name, address=str(address)
