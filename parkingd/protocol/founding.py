@@ -190,7 +190,8 @@ class Founding:
             stay = cast(Stay, record)
             cause = stay_cause(stay)
             has_left = state.stays.latest_mark_time(stay[3]) >> 16 > stay_since_ms(stay)
-            if state.stays.request_effect(cause) is None and not has_left:
+            is_known = state.context.contains(stay[1], stay[0])  # It came from this very lot.
+            if state.stays.request_effect(cause) is None and not has_left and not is_known:
                 extra = stay[6]
                 raw = extra[0] if extra is not None else None
                 body = Enter(stay[3], stay[4], cause, (), raw, stay_since_ms(stay), FLAG_MERGED)
