@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Three terminals, one car, and a plug that is pulled: what parkingd is for, in ten seconds.
+"""Three terminals, one car, and a plug that is pulled: what parkingd is for, in fifteen seconds.
 
 Starts three daemons, `parkingd --name larry`, `gary` and `harry`, with no other flag, and does with
 `parkingd-ctl` what a person would do beside them. Shows each command and its real output, checks
@@ -27,7 +27,7 @@ from local_cluster import LocalCluster, Unexpected, run_script
 NAMES: Final = ("larry", "gary", "harry")
 
 WALK_S_MAX: Final = 25
-"""All of it; it takes about ten."""
+"""All of it; it takes about fifteen."""
 
 AGREE_S_MAX: Final = 5.0
 """What one node has acknowledged the others show in milliseconds; after a crash, in seconds."""
@@ -48,6 +48,10 @@ class Terminal:
     def say(self, *lines: str) -> None:
         """A remark, after an empty line."""
         print("", *(f"# {line}" for line in lines), sep="\n", flush=True)
+
+    def say_more(self, line: str) -> None:
+        """The remark goes on."""
+        print(f"# {line}", flush=True)
 
     def start(self, *names: str) -> None:
         """One `parkingd` per terminal."""
@@ -112,13 +116,23 @@ def walk(terminal: Terminal) -> None:
     ctl('--name larry track "ABC 123" 1', r"^plate +ABC123$", r"^gate +1$")
     ctl("--name gary --json vehicles", r'"plate": "ABC123"', settles=True)
 
-    terminal.say("Pull larry's plug. The car is still there, on both others.")
+    terminal.say("The four gates are shared out: each is served by one of them.")
+    ctl("--name harry gates", *(rf"^\d +{name} .* served" for name in NAMES), settles=True)
+
+    terminal.say("A car asks to be let in, at gary. Whoever serves gate 2 decides.")
+    ctl('--name gary enter "M-TX 42" 2', r"^admitted MTX42 at gate 2 ", settles=True)
+
+    terminal.say("Pull larry's plug. The others serve his gates before the next car is there,")
+    terminal.say_more("and the first car is still inside, on both.")
     terminal.pull_the_plug("larry")
+    ctl("--name gary wait --for members=2 --for gates=4", r"^gates=4 +yes +4$")
+    ctl("--name harry gates", r"\A(?!(.|\n)*larry)(.*\n){5}\Z", settles=True)
     ctl('--name gary where "ABC 123"', r"^ABC123 .* larry ", settles=True)
     ctl('--name harry where "ABC 123"', r"^ABC123 .* larry ", settles=True)
 
     terminal.say("Life goes on without larry: one car leaves, another one enters.")
     ctl('--name harry exit "ABC 123" 2', r"^matched +exact$")
+    ctl('--name gary exit "M-TX 42" 3', r"^matched +exact$", settles=True)
     ctl('--name gary track "KA-PI 314" 3', r"^plate +KAPI314$")
 
     terminal.say("larry comes back. It has missed nothing.")

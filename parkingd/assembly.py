@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from parkingd import __version__
@@ -15,7 +16,7 @@ from parkingd.adapters.keys import Cookie
 from parkingd.adapters.transport.curve import KeyPair
 from parkingd.config import Config
 from parkingd.core.ids import ReplicaId, replica_hex
-from parkingd.protocol.facts import Candidate
+from parkingd.protocol.facts import Finding
 from parkingd.protocol.messages import Address
 from parkingd.protocol.settings import NodeSettings
 
@@ -25,8 +26,8 @@ FOUNDING_KEYS = ("spaces", "gates", "admission")
 class Source(Protocol):
     """Where candidate addresses come from."""
 
-    async def start(self, found: Callable[[Candidate], None]) -> None:
-        """Propose what is known now, and go on in the background; bounded at 2 s."""
+    async def start(self, found: Callable[[Finding], None]) -> None:
+        """Propose what is known now, and go on in the background; bounded at 6 s."""
 
     async def stop(self) -> None:
         """Say goodbye; bounded at 1 s."""
@@ -85,18 +86,32 @@ def chosen_founding_keys(config: Config) -> frozenset[str]:
 def source_names(config: Config) -> tuple[str, ...]:
     """Which sources are used."""
     static = ("static",) if config.peers else ()
+    srv = ("srv",) if config.srv is not None else ()
     mdns = ("mdns",) if config.mdns else ()
-    return ("local", *static, *mdns)
+    return ("local", *static, *srv, *mdns)
 
 
-def make_sources(config: Config, own: Endpoint) -> Iterator[Source]:
-    """The sources, not started. mDNS is imported only if it is used."""
+def is_patient(config: Config) -> bool:
+    """Whether the operator has said where the others are: then they are worth waiting for."""
+    return bool(config.peers) or config.srv is not None
+
+
+def make_sources(config: Config, own: Endpoint, is_alone: Callable[[], bool]) -> Iterator[Source]:
+    """The sources, not started. What mDNS and SRV need is imported only if they are used.
+
+    ``is_alone``: whether no member is alive.
+    """
     here = config.host if config.host is not None else LOOPBACK
     fingerprint = own.keys.fingerprint
     file = AddressFile(config.name, here, own.port, own.pub_port, os.getpid(), fingerprint)
     yield LocalSource(config.control_path.parent, file)
     if config.peers:
         yield StaticSource(config.peers)
+    if config.srv is not None:
+        from parkingd.adapters.discovery.resolver import look_up
+        from parkingd.adapters.discovery.srv import SrvSource
+
+        yield SrvSource(config.srv, partial(look_up, config.srv, config.dns), is_alone)
     if config.mdns:
         from parkingd.adapters.discovery.mdns import Announcement, MdnsSource
 

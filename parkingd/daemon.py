@@ -29,9 +29,11 @@ from parkingd.adapters.clock import read_now, wall_ms
 from parkingd.adapters.control import ControlServer
 from parkingd.adapters.data_dir import DataDir
 from parkingd.adapters.discovery.addresses import advertised_addresses
+from parkingd.adapters.discovery.proposals import Proposals
 from parkingd.adapters.keys import Cookie, derive_keys, load_cookie
 from parkingd.adapters.review import write_review
 from parkingd.adapters.rundir import ControlLock
+from parkingd.adapters.sdnotify import ServiceManager, status_line
 from parkingd.adapters.store import EphemeralStore, SqliteStore
 from parkingd.adapters.succession import begin_again
 from parkingd.adapters.transport.curve import KeyPair
@@ -43,6 +45,7 @@ from parkingd.assembly import (
     Started,
     chosen_founding_keys,
     describe_start,
+    is_patient,
     make_sources,
     node_settings,
 )
@@ -55,7 +58,9 @@ from parkingd.protocol.commands import Command, Leave, ReadStatus
 from parkingd.protocol.effects import (
     Disconnect,
     Effects,
+    Probe,
     Publish,
+    Reply,
     Send,
     StartOver,
     StoredState,
@@ -66,12 +71,14 @@ from parkingd.protocol.facts import (
     ConnectionFailed,
     DiscoveryReady,
     Fact,
+    Finding,
     LinkFailure,
     Persisted,
 )
+from parkingd.protocol.members import MemberState
 from parkingd.protocol.messages import WIRE_VERSION, Address, Message, Refused, Route, Sender
 from parkingd.protocol.node import Node
-from parkingd.protocol.outcomes import ErrorCode, Failure
+from parkingd.protocol.outcomes import ErrorCode, Failure, Status
 
 START_OVERS_MAX: Final = 8
 """New replica ids in one run; more than that is a fault that a further one will not mend."""
@@ -87,6 +94,8 @@ FOUND_WAIT_S: Final = 0.4
 
 OWN_HANDLE: Final = -1
 """Handle of the `Leave` that a signal submits: nobody waits for its reply."""
+MANAGER_HANDLE: Final = -2
+"""Handle of the status that the service manager is told."""
 
 _log = logging.getLogger("parkingd")
 
@@ -112,7 +121,7 @@ class Daemon:
         self._config = config
         self._announce = announce
         self._announce_found = announce_found
-        self._candidates: dict[Address, Candidate] = {}
+        self._proposals = Proposals()
         self._pump_planned = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_ms = 0
@@ -123,6 +132,7 @@ class Daemon:
         self._sources: list[Source] = []
         self._is_signalled = False
         self._is_serving = False
+        self._manager = ServiceManager.from_environment(os.environ)
 
     # --- start and stop ------------------------------------------------------------------
 
@@ -135,6 +145,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
         with contextlib.ExitStack() as undo:
+            undo.callback(self._manager.close)
             undo.callback(setattr, threading, "excepthook", threading.excepthook)
             threading.excepthook = self._thread_failed
             lock = ControlLock.acquire(config.control_path)
@@ -173,12 +184,14 @@ class Daemon:
             undo.callback(self._control.close)
             self._is_serving = True
             self._say_hello(cookie, keys)
+            self._manager.ready(f"listening on TCP ports {self._port} and {self._pub_port}")
             discovering = self._loop.create_task(self._discover(keys), name="discover")
             discovering.add_done_callback(self._task_ended)
             try:
                 self._plan_pump()
                 await self._ended
             finally:
+                self._manager.stopping()
                 discovering.cancel()
                 await asyncio.wait({discovering}, timeout=1.0)
                 await self._stop_sources()
@@ -251,9 +264,9 @@ class Daemon:
         )
 
     async def _discover(self, keys: KeyPair) -> None:
-        self._sources = list(make_sources(self._config, self._endpoint(keys)))
-        await asyncio.gather(*(source.start(self._on_candidate) for source in self._sources))
-        self._discovered = DiscoveryReady(patient=bool(self._config.peers))
+        self._sources = list(make_sources(self._config, self._endpoint(keys), self._is_alone))
+        await asyncio.gather(*(source.start(self._on_finding) for source in self._sources))
+        self._discovered = DiscoveryReady(patient=is_patient(self._config))
         self._node.observe(self._discovered, read_now())
         self._plan_pump()
         await asyncio.sleep(FOUND_WAIT_S)
@@ -261,6 +274,9 @@ class Daemon:
         while True:
             await asyncio.sleep(LOCK_REFRESH_S)
             self._lock.keep_fresh()
+
+    def _is_alone(self) -> bool:
+        return not any(member.state is MemberState.ALIVE for member in self._node.members)
 
     async def _stop_sources(self) -> None:
         if self._sources:
@@ -347,11 +363,10 @@ class Daemon:
         if store is self._store:
             self._observe(fact)
 
-    def _on_candidate(self, candidate: Candidate) -> None:
-        self._candidates[candidate.address] = candidate
-        if candidate.gone:
-            del self._candidates[candidate.address]
-        self._observe(candidate)
+    def _on_finding(self, finding: Finding) -> None:
+        if isinstance(finding, Candidate):
+            finding = self._proposals.heard(finding)
+        self._observe(finding)
 
     def _observe(self, fact: Fact) -> None:
         self._node.observe(fact, read_now())
@@ -373,6 +388,8 @@ class Daemon:
 
     def _submit(self, handle: int, command: Command, deadline_ms: int) -> None:
         now = read_now()
+        if isinstance(command, Leave):
+            self._manager.stopping()
         self._node.submit(handle, command, now.mono_ms + deadline_ms, now)
         self._plan_pump()
 
@@ -445,13 +462,21 @@ class Daemon:
                     transport.subscribe(outgoing.host, outgoing.pub_port)
                 case Disconnect():
                     transport.disconnect(outgoing.address, outgoing.pub_port)
+                case Probe():
+                    transport.probe(outgoing.address)
                 case _:
                     assert_never(outgoing)
         for reply in effects.replies:
-            if reply.handle != OWN_HANDLE:
-                self._control.reply(reply.handle, reply.outcome, reply.last)
+            self._reply(reply)
         for notice in effects.notices:
             _log.log(notice.level.value, notice.event, extra={"values": dict(notice.values)})
+
+    def _reply(self, reply: Reply) -> None:
+        if reply.handle == MANAGER_HANDLE:
+            assert isinstance(reply.outcome, Status)
+            self._manager.status(status_line(reply.outcome))
+        elif reply.handle != OWN_HANDLE:
+            self._control.reply(reply.handle, reply.outcome, reply.last)
 
     def _encode(self, message: Message) -> bytes:
         return encode(
@@ -474,7 +499,10 @@ class Daemon:
 
     def _tick(self) -> None:
         self._timer = None
-        self._node.tick(read_now())
+        now = read_now()
+        self._node.tick(now)
+        if self._manager.tick(now.mono_ms):
+            self._node.submit(MANAGER_HANDLE, ReadStatus(), now.mono_ms, now)
         self._plan_pump()
 
     def _start_over(self, start_over: StartOver) -> None:
@@ -503,7 +531,7 @@ class Daemon:
             begin_again(self._data_dir, start_over, wall_ms=wall_ms())
         stored = self._open_store(start_over.pending, self._incarnation)
         self._make_node(replace(stored, warnings=(*stored.warnings, *warnings)))
-        for candidate in list(self._candidates.values()):
+        for candidate in self._proposals.all():
             self._node.observe(candidate, read_now())
         if self._discovered is not None:
             self._node.observe(self._discovered, read_now())

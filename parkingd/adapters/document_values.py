@@ -1,7 +1,8 @@
 """How single values look to people and scripts: times, dots, stays, the envelope.
 
 Used on both sides of the control socket, so it imports nothing that takes time to load. Times are
-RFC 3339 in UTC with milliseconds, replicas 16 hex digits, dots ``[replica, seq]``.
+RFC 3339 in UTC with milliseconds, replicas 16 hex digits, dots ``[replica, seq]``, fences
+``[epoch, score, owner]``.
 
 Source: the command contract, section "JSON".
 """
@@ -31,6 +32,11 @@ def rfc3339(wall_ms: int) -> str:
 def dot_document(replica: int, seq: int) -> list[str | int]:
     """``[replica as 16 hex digits, seq]``."""
     return [f"{replica:016x}", seq]
+
+
+def fence_document(epoch: int, score: int, owner: str) -> list[str | int]:
+    """``[epoch, score as 16 hex digits, owner]``: sorts as fences do, place by place."""
+    return [epoch, f"{score:016x}", owner]
 
 
 def envelope(kind: str, node: str | None, at_ms: int, body: Mapping[str, Any]) -> Document:

@@ -80,7 +80,7 @@ def _interrupted(session: Session) -> Trouble:
         return Trouble("interrupted", "interrupted")
     return Trouble(
         "interrupted",
-        "interrupted; the request may have been recorded",
+        f"interrupted; {session.may_have}",
         f"repeat it with --request-id {session.request_id.hex()}",
     )
 

@@ -5,6 +5,7 @@ Source: the command contract, section "parkingd-ctl".
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from parkingd.adapters.document_values import Document
 from parkingd.adapters.rundir import lock_holder
 from parkingd.cli.ctl_session import (
     EXIT_DONE,
+    EXIT_NO,
     EXIT_NOT_FOUND,
     EXIT_TIMED_OUT,
     Session,
@@ -29,8 +31,11 @@ ENDED_WAIT_S: Final = 5.0
 ENDED_LOOK_S: Final = 0.02
 
 _CONDITION: Final = re.compile(r"(?P<key>[a-z]+)(?:(?P<relation>>=|=)(?P<value>[0-9]{1,9}))?")
-_COUNTED: Final = ("members", "inside")
+_COUNTED: Final = ("members", "gates", "inside")
 _FLAGS: Final = ("synced", "ready")
+
+_UNDECIDED: Final = ("no_owner", "not_ready")
+"""Reasons of a decision that nobody took: the same request may have another answer soon."""
 
 _DOT: Final = re.compile(r'\[?"?(?P<replica>[0-9a-fA-F]{16})"?[:,] *(?P<seq>[0-9]{1,15})\]?')
 
@@ -57,6 +62,16 @@ def _recorder(verb: str) -> Callable[[Session], int]:
         return _shown(session, session.change(verb, args))
 
     return run_recorder
+
+
+def _enter(session: Session) -> int:
+    args = {"plate": session.args.plate, "gate": session.args.gate}
+    answer = session.change("enter", args)
+    status = _shown(session, answer)
+    if isinstance(answer, Trouble):
+        return status
+    session.advise(answer["hint"], repeat=answer["reason"] in _UNDECIDED)
+    return EXIT_DONE if answer["decision"] == "admitted" else EXIT_NO
 
 
 def _where(session: Session) -> int:
@@ -90,7 +105,8 @@ def _leave(session: Session) -> int:
 
 
 def _set(session: Session) -> int:
-    return _shown(session, session.change("set_spaces", {"spaces": session.args.number}))
+    what: str = session.args.what
+    return _shown(session, session.change(f"set_{what}", {what: session.args.number}))
 
 
 def _correct(session: Session) -> int:
@@ -132,6 +148,12 @@ def _export(session: Session) -> int:
     return run_export(session)
 
 
+def _top(session: Session) -> int:
+    from parkingd.cli.top.app import run_top  # rich loads only where people look
+
+    return run_top(session, os.environ)
+
+
 def _version(session: Session) -> int:
     """Ours is shown even when there is no daemon to ask for its own."""
     answer = session.ask("version", {})
@@ -147,16 +169,13 @@ def parse_condition(text: str) -> list[str | int | bool]:
     """``[key, value, at_least]`` of ``members=3``, ``inside>=1``, ``synced``. Raises UsageError."""
     found = _CONDITION.fullmatch(text.replace(" ", ""))
     key = found["key"] if found is not None else ""
-    if key == "gates":
-        raise UsageError(
-            "waiting for gates is not in this version", "members, inside, synced and ready are"
-        )
     if found is not None and key in _COUNTED and found["relation"] is not None:
         return [key, int(found["value"]), found["relation"] == ">="]
     if found is not None and key in _FLAGS and found["relation"] is None:
         return [key, 1, True]
     raise UsageError(
-        f"{text!r} is no condition to wait for", "members=N, inside=N, members>=N, synced or ready"
+        f"{text!r} is no condition to wait for",
+        "members=N, gates=N, inside=N, members>=N, synced or ready",
     )
 
 
@@ -172,10 +191,12 @@ def parse_dot(text: str) -> list[int]:
 
 _RUNNERS: Final[Mapping[str, Callable[[Session], int]]] = {
     "track": _recorder("track"),
+    "enter": _enter,
     "exit": _recorder("exit"),
     "lot": _reader("lot"),
     "vehicles": _reader("vehicles"),
     "where": _where,
+    "gates": _reader("gates"),
     "members": _members,
     "status": _reader("status"),
     "digest": _reader("digest"),
@@ -187,6 +208,7 @@ _RUNNERS: Final[Mapping[str, Callable[[Session], int]]] = {
     "import": _import,
     "export": _export,
     "backup": _backup,
+    "top": _top,
     "leave": _leave,
     "version": _version,
 }

@@ -23,7 +23,14 @@ PROGRAM: Final = "parkingd-ctl"
 TIMEOUT_S_MAX: Final = 86_400.0
 REQUEST_ID_DIGITS: Final = 32
 
-LATER_COMMANDS: Final = ("enter", "gates", "watch", "top", "completion")
+INTERVAL_S_MIN: Final = 0.1
+INTERVAL_S_MAX: Final = 3_600.0
+"""Of the looks of `top`; each costs the daemon some 2 ms."""
+
+LATER_COMMANDS: Final = ("watch", "completion")
+
+SETTINGS: Final = ("spaces", "gates")
+"""What `set` can change."""
 
 
 class CommandHelp(NamedTuple):
@@ -52,7 +59,7 @@ def _plate(parser: argparse.ArgumentParser) -> None:
 
 
 def _set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="spaces", help="what to change")
+    parser.add_argument("what", metavar="spaces|gates", help="what to change")
     parser.add_argument("number", metavar="N", type=int, help="the new value")
 
 
@@ -77,7 +84,8 @@ def _wait(parser: argparse.ArgumentParser) -> None:
         metavar="COND",
         action="append",
         dest="conditions",
-        help="members=N, inside=N, synced or ready; KEY>=N works too; may be given several times",
+        help="members=N, gates=N (each served by exactly one node), inside=N, synced or ready;"
+        " KEY>=N works too; may be given several times",
     )
 
 
@@ -94,6 +102,21 @@ def _export(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _top(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--once", action="store_true", help="print one frame and leave")
+    parser.add_argument("--svg", metavar="FILE", help="draw one frame as a picture and leave")
+    parser.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=float,
+        default=1.0,
+        help="how often to look, 0.1 to 3600; default: 1",
+    )
+    parser.add_argument(
+        "--demo", action="store_true", help="a made-up cluster, with --once or --svg"
+    )
+
+
 def _backup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="where the daemon's machine puts the copy")
 
@@ -103,6 +126,13 @@ COMMANDS: Final = {
         "PLATE GATE",
         "Record here that a car entered, without asking.",
         ("track ABC123 1", "track 'KA 12 AB 3456' --gate 2", "track ABC123 1 --json"),
+        _plate_and_gate,
+        changes=True,
+    ),
+    "enter": CommandHelp(
+        "PLATE GATE",
+        "Ask to admit a car; exit status 1 when it is denied.",
+        ("enter ABC123 1", "enter 'KA 12 AB 3456' --gate 2", "enter ABC123 1 --json"),
         _plate_and_gate,
         changes=True,
     ),
@@ -128,6 +158,12 @@ COMMANDS: Final = {
         ("where ABC123", "where ABC123 --json"),
         _plate,
     ),
+    "gates": CommandHelp(
+        "",
+        "List the gates and which node serves each.",
+        ("gates", "gates --json", "gates -o tsv"),
+        _nothing,
+    ),
     "members": CommandHelp(
         "[forget NAME]",
         "List the members, or forget a dead one.",
@@ -150,9 +186,9 @@ COMMANDS: Final = {
         _nothing,
     ),
     "set": CommandHelp(
-        "spaces N",
+        "spaces|gates N",
         "Change the lot while it runs.",
-        ("set spaces 120", "set spaces 120 --json"),
+        ("set spaces 120", "set gates 6", "set spaces 120 --json"),
         _set,
         changes=True,
     ),
@@ -173,7 +209,11 @@ COMMANDS: Final = {
     "wait": CommandHelp(
         "--for COND",
         "Wait until conditions hold; exit status 4 if late.",
-        ("wait --for ready", "wait --for members=3 --for synced --timeout 10"),
+        (
+            "wait --for ready",
+            "wait --for members=3 --for synced --timeout 10",
+            "wait --for 'gates>=4'",
+        ),
         _wait,
     ),
     "import": CommandHelp(
@@ -193,6 +233,12 @@ COMMANDS: Final = {
         "Copy this node's database while it runs.",
         ("backup /var/backups/gary.db",),
         _backup,
+    ),
+    "top": CommandHelp(
+        "",
+        "Watch the lot and its cluster live; q leaves, ? helps.",
+        ("top", "top --name gary --interval 2", "top --once", "top --svg car-park.svg"),
+        _top,
     ),
     "leave": CommandHelp("", "Hand over and stop the daemon.", ("leave --name gary",), _nothing),
     "version": CommandHelp(
@@ -253,7 +299,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
             return "--help", argparse.Namespace(text=overview())
         raise UsageError("a command is missing", f"{PROGRAM} --help lists them")
     if command in LATER_COMMANDS:
-        raise _later(command)
+        raise UsageError(f"{command} is not in this version", f"{PROGRAM} --help lists what is")
     described = COMMANDS.get(command)
     if described is None:
         raise UsageError(
@@ -331,16 +377,22 @@ def _add_global_flags(parser: argparse.ArgumentParser, described: CommandHelp) -
 
 
 def _checked(command: str, namespace: argparse.Namespace) -> argparse.Namespace:
-    if command in ("track", "exit"):
+    if command in ("track", "enter", "exit"):
         if (namespace.gate is None) == (namespace.gate_flag is None):
             raise UsageError(
                 "name the gate once, as GATE or with --gate N", f"{PROGRAM} {command} ABC123 1"
             )
         namespace.gate = namespace.gate_flag if namespace.gate is None else namespace.gate
-    if command == "set" and namespace.what != "spaces":
-        if namespace.what == "gates":
-            raise _later("set gates")
-        raise UsageError(f"set knows spaces, not {namespace.what!r}", f"{PROGRAM} set spaces 120")
+    if command == "top" and not INTERVAL_S_MIN <= namespace.interval <= INTERVAL_S_MAX:
+        raise UsageError(
+            f"{namespace.interval:g} is no interval to look at",
+            f"from {INTERVAL_S_MIN:g} to {INTERVAL_S_MAX:g} seconds",
+        )
+    if command == "set" and namespace.what not in SETTINGS:
+        raise UsageError(
+            f"set knows {' and '.join(SETTINGS)}, not {namespace.what!r}",
+            f"{PROGRAM} set spaces 120",
+        )
     if command == "members" and namespace.action is not None:
         if namespace.action != "forget":
             raise UsageError(
@@ -349,10 +401,6 @@ def _checked(command: str, namespace: argparse.Namespace) -> argparse.Namespace:
         if namespace.member is None:
             raise UsageError("which member?", f"{PROGRAM} members forget NAME")
     return namespace
-
-
-def _later(command: str) -> UsageError:
-    return UsageError(f"{command} is not in this version", f"{PROGRAM} --help lists what is")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -374,6 +422,7 @@ def overview() -> str:
 
 Examples:
   {PROGRAM} track ABC123 1
+  {PROGRAM} enter ABC123 1
   {PROGRAM} --name gary lot --json
   {PROGRAM} wait --for members=3 --for synced
 
@@ -392,9 +441,9 @@ Flags, before or after the command:
   --help                this; COMMAND --help says more about one
 
 Exit status:
-  0  done, admitted, true     5   not found
-  1  the answer is no         6   refused
-  2  usage                    7   not permitted
-  3  no daemon there          70  a bug in this command
-  4  timed out                130 interrupted
+  0  done, admitted, true       5   not found
+  1  denied, the answer is no   6   refused
+  2  usage                      7   not permitted
+  3  no daemon there            70  a bug in this command
+  4  timed out                  130 interrupted
 """

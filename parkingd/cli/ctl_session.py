@@ -60,6 +60,10 @@ STORAGE_FAILED: Final = "storage_failed"
 _UNCERTAIN: Final = frozenset({CODE_TIMED_OUT, CODE_DAEMON_STOPPED, STORAGE_FAILED})
 """After these nobody here knows whether the request was recorded."""
 
+_MAY_HAVE: Final[Mapping[str, str]] = {"enter": "the car may have been admitted"}
+_MAY_HAVE_OTHERWISE: Final = "the request may have been recorded"
+"""What an uncertain end leaves open, by command."""
+
 _WARNING_WORDS: Final[Mapping[str, str]] = {
     "missed_exit": "this car was inside already: its exit was missed (missed_exit)",
     "unmatched": "this car was not inside (unmatched)",
@@ -92,6 +96,8 @@ class Session:
         """Of the daemon that was connected to."""
         self.request_id: bytes | None = None
         """Of the change that is being asked for."""
+        self.may_have = _MAY_HAVE.get(command, _MAY_HAVE_OTHERWISE)
+        """What has perhaps happened when the answer to a change does not come."""
 
     def connect(self) -> ControlClient | Trouble:
         """The connection, made at the first call."""
@@ -131,7 +137,7 @@ class Session:
             case "tsv":
                 self.write(as_tsv(document))
             case _:
-                self.write(as_table(document, self._colour()))
+                self.write(as_table(document, self.wants_colour))
         if self.output in ("table", "tsv"):
             self.warn(document.get("warnings", ()))
 
@@ -139,28 +145,9 @@ class Session:
         """To standard output."""
         self.out.writelines(f"{line}\n" for line in lines)
 
-    def warn(self, warnings: Iterable[str]) -> None:
-        """To standard error."""
-        for warning in warnings:
-            text = _WARNING_WORDS.get(warning, warning)
-            print(f"{PROGRAM}: warning: {printable(text)}", file=self.err)
-
-    def fail(self, trouble: Trouble) -> int:
-        """Say what happened and what to do; the exit status."""
-        reason, hint = trouble.reason, trouble.hint
-        if trouble.code in _UNCERTAIN and self.request_id is not None:
-            if trouble.code != STORAGE_FAILED:  # Then the daemon has said how it stands.
-                reason += "; the request may have been recorded"
-            hint = (
-                f"repeat it with --request-id {self.request_id.hex()}: it has one effect,"
-                " however often it is asked for"
-            )
-        report(
-            self.err, self.output in ("json", "jsonl"), trouble._replace(reason=reason, hint=hint)
-        )
-        return exit_status(trouble.code)
-
-    def _colour(self) -> bool:
+    @property
+    def wants_colour(self) -> bool:
+        """As asked for; else on a terminal that has colours."""
         if self.args.color != "auto":
             return bool(self.args.color == "always")
         if self._environ.get("NO_COLOR"):
@@ -168,6 +155,42 @@ class Session:
         if self._environ.get("FORCE_COLOR"):
             return True
         return self.out.isatty() and self._environ.get("TERM") != "dumb"
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """To standard error."""
+        for warning in warnings:
+            text = _WARNING_WORDS.get(warning, warning)
+            print(f"{PROGRAM}: warning: {printable(text)}", file=self.err)
+
+    def advise(self, hint: str, repeat: bool) -> None:
+        """To standard error what to do about this answer; programs read it in the answer.
+
+        ``repeat``: the same request may have another answer soon. Then this command says how, as
+        only it knows what is typed for that, and the daemon's own hint is left out.
+        """
+        if repeat:
+            hint = f"{self.may_have}; {self._how_to_repeat()}"
+        if hint and self.output in ("table", "tsv"):
+            print(f"  {printable(hint)}", file=self.err)
+
+    def fail(self, trouble: Trouble) -> int:
+        """Say what happened and what to do; the exit status."""
+        reason, hint = trouble.reason, trouble.hint
+        if trouble.code in _UNCERTAIN and self.request_id is not None:
+            if trouble.code != STORAGE_FAILED:  # Then the daemon has said how it stands.
+                reason += f"; {self.may_have}"
+            hint = self._how_to_repeat()
+        report(
+            self.err, self.output in ("json", "jsonl"), trouble._replace(reason=reason, hint=hint)
+        )
+        return exit_status(trouble.code)
+
+    def _how_to_repeat(self) -> str:
+        assert self.request_id is not None
+        return (
+            f"repeat it with --request-id {self.request_id.hex()}: it has one effect,"
+            " however often it is asked for"
+        )
 
 
 def local_document(kind: str, body: Document, node: str | None = None) -> Document:

@@ -228,6 +228,7 @@ def _version_text() -> str:
         ("libzmq", libzmq),
         ("msgpack", importlib.metadata.version("msgpack")),
         ("zeroconf", importlib.metadata.version("zeroconf")),
+        ("dnspython", importlib.metadata.version("dnspython")),
     ]
     return "".join(f"{name} {version}\n" for name, version in rows)
 

@@ -1,8 +1,9 @@
 """Documents as people and scripts read them: an aligned table, TSV, or JSON.
 
-A table is for eyes: nothing is cut off, and colour only repeats what a state word says. TSV is
-for pipes: one header line and a line per item, or ``field<TAB>value`` for a single object. JSON
-has sorted keys, on one line; ``jsonl`` has a line per item.
+A table is for eyes: nothing is cut off, and colour only repeats what a state word says; a decision
+is a sentence, and what is wrong with a gate is said in words. TSV is for pipes: one header line and
+a line per item, or ``field<TAB>value`` for a single object. JSON has sorted keys, on one line;
+``jsonl`` has a line per item.
 
 Invariants: text that came from elsewhere cannot move the cursor or break a column, because what
 is not printable is escaped.
@@ -13,7 +14,7 @@ Source: the command contract, section "JSON"; research on command conventions, 1
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from parkingd.adapters.document_values import Document
@@ -23,6 +24,7 @@ _ENVELOPE: Final = ("api", "kind", "node", "at")
 _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "VehicleList": ("plate", "since", "gate", "entered_at_node", "dot", "conflict"),
     "Vehicle": ("plate", "since", "gate", "entered_at_node", "dot", "conflict"),
+    "GateList": ("gate", "owner", "epoch", "state", "claims", "target"),
     "MemberList": (
         "name",
         "state",
@@ -39,10 +41,16 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "EventList": ("time", "type", "plate", "gate", "dot", "detail"),
     "Wait": ("condition", "met", "value"),
 }
-"""Kinds that are lists, and what of their items a table shows."""
+"""Kinds that are lists, and which fields of their items a line has."""
+
+_TABLE_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "GateList": ("gate", "owner", "epoch", "state", "note"),
+}
+"""Where a table has other columns than TSV."""
 
 _LINE_KINDS: Final[Mapping[str, str]] = {
     "VehicleList": "Stay",
+    "GateList": "Gate",
     "MemberList": "Member",
     "Digest": "Root",
     "CandidateList": "Candidate",
@@ -54,19 +62,41 @@ _HIDDEN: Final = frozenset({"warnings", "counters"})
 """Not in tables: warnings go to standard error, counters are for programs."""
 
 _COLOURS: Final[Mapping[str, int]] = {
+    "admitted": 32,
     "alive": 32,
     "open": 32,
     "connected": 32,
     "self": 32,
+    "served": 32,
     "suspect": 33,
     "almost_full": 33,
     "trying": 33,
+    "moving": 33,
     "dead": 31,
     "full": 31,
     "closed": 31,
     "refused": 31,
     "timeout": 31,
+    "nxdomain": 31,
+    "servfail": 31,
+    "no_resolver": 31,
+    "unowned": 31,
+    "contested": 31,
+    "denied": 31,
 }
+
+_DENIED: Final[Mapping[str, str]] = {
+    "full": "the lot is full",
+    "no_rights": "no rights are left where this gate is served",
+    "already_inside": "this car is inside already",
+    "gate_closed": "the gate is closed",
+    "draining": "the node that decides about this gate is leaving",
+    "invalid_plate": "this is no plate: one has 1 to 16 letters or digits",
+    "unknown_gate": "the lot has no such gate",
+    "no_owner": "nobody who serves this gate has answered",
+    "not_ready": "this node is not ready yet",
+}
+"""Why not, for people; programs read the codes. ``ok`` is the reason of whoever is admitted."""
 
 
 def as_json(document: Document) -> str:
@@ -101,7 +131,11 @@ def as_tsv(document: Document) -> Iterator[str]:
 
 def as_table(document: Document, colour: bool) -> Iterator[str]:
     """Aligned lines."""
-    columns = _COLUMNS.get(document["kind"])
+    kind = document["kind"]
+    if kind == "Decision":
+        yield _decision(document, colour)
+        return
+    columns = _TABLE_COLUMNS.get(kind) or _COLUMNS.get(kind)
     if columns is None:
         yield from _object_table(document, colour)
         return
@@ -119,7 +153,7 @@ def as_table(document: Document, colour: bool) -> Iterator[str]:
 
 def _object_table(document: Document, colour: bool) -> Iterator[str]:
     fields = [
-        (field, _text(value))
+        (field, _WORDED.get(field, _text)(value))
         for field, value in _flat(document)
         if field.partition(".")[0] not in _HIDDEN
         and not field.endswith(".warnings")
@@ -129,6 +163,68 @@ def _object_table(document: Document, colour: bool) -> Iterator[str]:
     for field, text in fields:
         shown = _coloured(text) if colour and field.endswith("state") else text
         yield f"{field:<{width}}  {shown}"
+
+
+def _decision(decision: Document, colour: bool) -> str:
+    """``admitted ABC123 at gate 1 (gary, epoch 7): 42 free``, or why not."""
+    word, reason, free = decision["decision"], decision["reason"], decision["free"]
+    shown = _coloured(printable(word)) if colour else printable(word)
+    car = f"{shown} {printable(decision['plate']) or 'nothing'} at gate {decision['gate']}"
+    if word != "admitted":
+        return f"{car}: {_DENIED.get(reason) or printable(reason)}"
+    if decision["owner"] is not None:
+        car += f" ({printable(decision['owner'])}, epoch {decision['epoch']})"
+    if free is None:
+        return car
+    return f"{car}: {free} free" if free >= 0 else f"{car}: overbooked by {-free}"
+
+
+def _gate_note(gate: Document) -> str:
+    """What is unusual about a gate; empty when it has one owner and keeps it."""
+    match gate["state"]:
+        case "contested":
+            return f"claimed by {', '.join(gate['claims'])}"
+        case "moving":
+            return f"to {gate['target']}"
+        case "unowned":
+            return "nobody serves it" if gate["epoch"] else "nobody serves it yet"
+        case _:
+            return ""
+
+
+def _gate_numbers(gates: Sequence[int]) -> str:
+    """``1-3, 7``; ``none`` for none."""
+    runs: list[list[int]] = []
+    for gate in sorted(gates):
+        if runs and gate == runs[-1][-1] + 1:
+            runs[-1].append(gate)
+        else:
+            runs.append([gate])
+    return ", ".join(_run(run) for run in runs) or "none"
+
+
+def _run(gates: Sequence[int]) -> str:
+    if len(gates) > 2:
+        return f"{gates[0]}-{gates[-1]}"
+    return ", ".join(map(str, gates))
+
+
+def _unowned(gates: Sequence[int]) -> str:
+    numbers = _gate_numbers(gates)
+    return f"{numbers}: nobody serves {'it' if len(gates) == 1 else 'them'}" if gates else numbers
+
+
+def _contested(gates: Sequence[int]) -> str:
+    numbers = _gate_numbers(gates)
+    return f"{numbers}: claimed by more than one node" if gates else numbers
+
+
+_WORDED: Final[Mapping[str, Callable[[Any], str]]] = {
+    "gates.owned": _gate_numbers,
+    "gates.unowned": _unowned,
+    "gates.contested": _contested,
+}
+"""Fields of a single object that people see in other words than programs."""
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], coloured: int | None = None) -> str:
@@ -150,6 +246,8 @@ def _items(document: Document) -> Iterable[Document]:
     if document["kind"] == "Digest":
         silent = [{"root": "unreachable", "nodes": [name]} for name in document["unreachable"]]
         return [*document["items"], *silent]
+    if document["kind"] == "GateList":
+        return [item | {"note": _gate_note(item)} for item in document["items"]]
     return list(document["items"])
 
 
@@ -178,6 +276,8 @@ def _text(value: object, empty: str = "-", words: tuple[str, str] = ("yes", "no"
             return f"{value:.3f}".rstrip("0").rstrip(".")
         case [str(replica), int(seq)]:
             return f"{printable(replica)}:{seq}"
+        case [int(epoch), str(score), str(owner)]:
+            return f"{epoch}:{printable(score)}:{printable(owner)}"
         case {"line": line, "reason": reason}:
             return f"line {line}: {printable(str(reason))}"
         case list():

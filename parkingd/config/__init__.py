@@ -57,6 +57,10 @@ class Config:
     peers: tuple[Address, ...]
     """The hosts may be names."""
     mdns: bool
+    srv: str | None
+    """Full DNS name without the last dot."""
+    dns: Address | None
+    """The name server for ``srv``; None: the system's."""
     data_dir: Path | None
     """None if ``ephemeral``."""
     ephemeral: bool
@@ -123,6 +127,9 @@ def _checked(settings: Settings, host_name: str | None, warnings: tuple[str, ...
     cluster = settings.name("cluster", "default")
     ephemeral = settings.switch("ephemeral", False)
     cookie, cookie_file = _cookie(settings)
+    dns = settings.get("dns")
+    if dns is not None and settings.get("srv") is None:
+        warnings += (f"dns (from {dns.origin}) is for --srv, which is not given: it is not used",)
     return Config(
         name=name,
         cluster=cluster,
@@ -136,6 +143,8 @@ def _checked(settings: Settings, host_name: str | None, warnings: tuple[str, ...
         port=settings.whole("port", 0, PORT_MAX),
         peers=settings.peers(),
         mdns=settings.switch("mdns", True),
+        srv=settings.dns_name("srv"),
+        dns=settings.name_server("dns"),
         data_dir=None if ephemeral else _data_dir(settings, cluster, name),
         ephemeral=ephemeral,
         runtime_dir=settings.path("runtime_dir") or default_runtime_dir(settings.environ),

@@ -40,6 +40,22 @@ _PEER: Final = re.compile(
     re.ASCII,
 )
 
+DNS_NAME_LENGTH_MAX: Final = 253
+"""Without the last dot; RFC 1035 section 2.3.4 counts the lengths of the labels too."""
+DNS_PORT: Final = 53
+
+_DNS_NAME: Final = re.compile(
+    r"(?:(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\.)*(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", re.ASCII
+)
+_DNS_NAME_RULE: Final = (
+    f"give a full name of at most {DNS_NAME_LENGTH_MAX} letters, digits, '-', '_' and dots, "
+    "such as _gossip._tcp.parkingd.default.svc.cluster.local"
+)
+_NAME_SERVER: Final = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<ipv4>[0-9.]+))(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII,
+)
+
 
 def environment_layer(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """What the environment sets, and warnings about variables that set nothing."""
@@ -223,6 +239,33 @@ class Settings:
                 f"peers (from {value.origin}) are {len(items)}", f"give at most {PEERS_MAX}"
             )
         return tuple(dict.fromkeys(_peer(value, item) for item in items))
+
+    def dns_name(self, key: str) -> str | None:
+        """A full name in the DNS, without its last dot."""
+        text = self.text(key)
+        if text is None:
+            return None
+        name = text.strip().removesuffix(".")
+        if len(name) > DNS_NAME_LENGTH_MAX:
+            what = f"has more than {DNS_NAME_LENGTH_MAX} characters"
+            raise self._values[key].wrong(what, _DNS_NAME_RULE)
+        if not _DNS_NAME.fullmatch(name) or is_ip_address(name):
+            raise self._values[key].wrong("is not a name in the DNS", _DNS_NAME_RULE)
+        return name
+
+    def name_server(self, key: str) -> Address | None:
+        """An IP address with a port, by default 53."""
+        text = self.text(key)
+        if text is None:
+            return None
+        given = text.strip()
+        match = _NAME_SERVER.fullmatch(given)
+        host = given if match is None else match["ipv6"] or match["ipv4"]
+        port = int(match["port"] or DNS_PORT) if match is not None else DNS_PORT
+        if not dialable(host) or not 1 <= port <= 65_535:
+            allowed = "write 10.0.0.53, 10.0.0.53:5353, fd00::53 or [fd00::53]:5353"
+            raise self._values[key].wrong("is not the address of a name server", allowed)
+        return Address(host, port)
 
     def _in_file(self, key: str) -> bool:
         return self._values[key].origin.startswith("file ")

@@ -61,9 +61,11 @@ OPTIONS: Final = (
            "Do not announce this node by multicast DNS, nor look for others by it. "
            "The variable says 0 for that.", "it does both"),
     Option("srv", "--srv", "PARKINGD_SRV", "NAME", "Network",
-           "DNS name whose SRV records list the nodes.", "none", in_this_version=False),
+           "Full DNS name whose SRV records list the nodes, such as "
+           "_gossip._tcp.parkingd.default.svc.cluster.local.", "none"),
     Option("dns", "--dns", "PARKINGD_DNS", "ADDR[:PORT]", "Network",
-           "Name server for --srv.", "the system's", in_this_version=False),
+           "IP address of the name server for --srv; IPv6 in brackets before a port.",
+           "those of the system"),
     Option("data_dir", "--data-dir", "PARKINGD_DATA_DIR", "DIR", "Files",
            "Folder of the database.", "$XDG_STATE_HOME/parkingd/<cluster>/<name>"),
     Option("ephemeral", "--ephemeral", "PARKINGD_EPHEMERAL", "", "Files",

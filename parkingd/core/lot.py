@@ -1,15 +1,15 @@
 """Everything of the replicated state that is small: the lot, its settings, names, claims, seals.
 
 Each item is kept as the event that made it, one per key, joined by a rule that does not depend on
-order: settings take the greatest (hybrid time, replica), claims the greatest (epoch, owner),
-transfers the greatest total, fences the earliest. So the small state is a set of events, and it
+order: settings take the greatest (hybrid time, replica), claims the greatest fence, transfers the
+greatest total, fences of replicas the earliest. So the small state is a set of events, and it
 is stored, sent in snapshots and hashed as one.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from parkingd.core.events import (
     Capacity,
@@ -22,6 +22,7 @@ from parkingd.core.events import (
     Setting,
     Transfer,
 )
+from parkingd.core.gates import fence_of
 from parkingd.core.ids import Dot, HybridTime, ReplicaId
 
 SETTING_KEYS: Final = ("spaces", "gates", "admission")
@@ -47,6 +48,8 @@ class LotRecord:
         self.changed = False
         """Set by every change; whoever saves the small state clears it."""
         self._found: Found | None = None
+        self._settings: dict[str, int | str] = {}
+        self._claims: dict[int, Event] = {}
         self._digest: bytes | None = None
 
     def absorb(self, event: Event) -> bool:
@@ -64,6 +67,11 @@ class LotRecord:
             case Found(lot=lot) as found:
                 self.lot = lot
                 self._found = found
+                self._settle()
+            case Setting():
+                self._settle()
+            case Claim(gate=gate):
+                self._claims[gate] = event
             case Join() as join:
                 self.names[event.origin] = join
             case Fence(replica=replica):
@@ -80,18 +88,17 @@ class LotRecord:
 
     def setting(self, key: str) -> int | str | None:
         """The register's value, else what the founding said; None without a lot."""
-        event = self.events.get(("setting", key, 0))
-        if event is not None and isinstance(event.body, Setting):
-            return event.body.value
-        found = self.founding()
-        if found is None:
-            return None
-        founded: dict[str, int | str] = {
-            "spaces": found.spaces,
-            "gates": found.gates,
-            "admission": found.admission,
-        }
-        return founded.get(key)
+        return self._settings.get(key)
+
+    def _settle(self) -> None:
+        """Lay the registers over what the founding said."""
+        found = self._found
+        if found is not None:
+            self._settings = dict(zip(SETTING_KEYS, found[1:], strict=True))
+        for key in SETTING_KEYS:
+            event = self.events.get(("setting", key, 0))
+            if event is not None and isinstance(event.body, Setting):
+                self._settings[key] = event.body.value
 
     def founding(self) -> Found | None:
         """The act that created the lot."""
@@ -113,6 +120,15 @@ class LotRecord:
         """0 without a lot."""
         value = self.setting("gates")
         return value if isinstance(value, int) else 0
+
+    def claim_event(self, gate: int) -> Event | None:
+        """The event that made the greatest claim to this gate."""
+        return self._claims.get(gate)
+
+    def claim(self, gate: int) -> Claim | None:
+        """The greatest claim to this gate; None if nobody has ever served it."""
+        event = self._claims.get(gate)
+        return None if event is None else cast(Claim, event.body)
 
     @property
     def admission(self) -> str:
@@ -161,7 +177,8 @@ def _key(event: Event) -> Key | None:
 def _wins(event: Event, held: Event) -> bool:
     match event.body, held.body:
         case (Claim() as new, Claim() as old):
-            return (new.epoch, new.owner, event.time) > (old.epoch, old.owner, held.time)
+            stamp = (fence_of(new), event.time, event.origin)
+            return stamp > (fence_of(old), held.time, held.origin)
         case (Transfer(total=new_total), Transfer(total=old_total)):
             return new_total > old_total
         case (Fence(), Fence()) | (Found(), Found()):

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from parkingd.core.ids import REPLICA_MAX, REQUEST_ID_BYTES, SEQ_MAX
 from parkingd.errors import UsageError
 from parkingd.protocol.commands import (
+    AskToEnter,
     Command,
     Condition,
     Correct,
@@ -26,6 +27,7 @@ from parkingd.protocol.commands import (
     Leave,
     ReadCandidates,
     ReadDigest,
+    ReadGates,
     ReadLog,
     ReadLot,
     ReadMembers,
@@ -33,12 +35,14 @@ from parkingd.protocol.commands import (
     ReadVehicles,
     RecordExit,
     Remove,
+    SetGates,
     SetSpaces,
     Track,
     WaitFor,
     Where,
 )
 from parkingd.protocol.limits import (
+    GATES_MAX,
     IMPORT_ROWS_MAX,
     NAME_LENGTH_MAX,
     RAW_LENGTH_MAX,
@@ -46,11 +50,11 @@ from parkingd.protocol.limits import (
 )
 
 GATE_NUMBER_MAX: Final = 2**31 - 1
-"""An entry at a gate above the lot's count is answered ``unknown_gate``, however far above."""
+"""A car at a gate above the lot's count is answered ``unknown_gate``, however far above."""
 
 CONDITIONS_MAX: Final = 16
 CONDITION_VALUE_MAX: Final = 2**31 - 1
-CONDITION_KEYS: Final = ("members", "inside", "synced", "ready")
+CONDITION_KEYS: Final = ("members", "gates", "inside", "synced", "ready")
 
 LINE_MAX: Final = 2**32 - 1
 SINCE_MS_MAX: Final = 2**48 - 1
@@ -176,6 +180,10 @@ def _track(given: _Arguments) -> Command:
     return Track(given.plate(), given.number("gate", 1, GATE_NUMBER_MAX), given.request())
 
 
+def _enter(given: _Arguments) -> Command:
+    return AskToEnter(given.plate(), given.number("gate", 1, GATE_NUMBER_MAX), given.request())
+
+
 def _exit(given: _Arguments) -> Command:
     return RecordExit(given.plate(), given.number("gate", 1, GATE_NUMBER_MAX), given.request())
 
@@ -186,6 +194,10 @@ def _where(given: _Arguments) -> Command:
 
 def _set_spaces(given: _Arguments) -> Command:
     return SetSpaces(given.number("spaces", 1, SPACES_MAX), given.request())
+
+
+def _set_gates(given: _Arguments) -> Command:
+    return SetGates(given.number("gates", 1, GATES_MAX), given.request())
 
 
 def _correct(given: _Arguments) -> Command:
@@ -254,15 +266,18 @@ def _import_row(row: object) -> ImportRow:
 
 _PARSERS: Final[Mapping[str, Callable[[_Arguments], Command]]] = {
     "track": _track,
+    "enter": _enter,
     "exit": _exit,
     "lot": lambda given: ReadLot(),
     "vehicles": lambda given: ReadVehicles(),
     "where": _where,
+    "gates": lambda given: ReadGates(),
     "members": lambda given: ReadMembers(),
     "status": lambda given: ReadStatus(),
     "digest": lambda given: ReadDigest(),
     "discover": lambda given: ReadCandidates(),
     "set_spaces": _set_spaces,
+    "set_gates": _set_gates,
     "correct": _correct,
     "remove": _remove,
     "forget_member": _forget_member,

@@ -29,6 +29,20 @@ class RecordExit:
 
 
 @dataclass(frozen=True, slots=True)
+class AskToEnter:
+    """Ask the owner of the gate to admit a car."""
+
+    plate: str
+    gate: int
+    request: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadGates:
+    """Every gate and who serves it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadLot:
     """Spaces, cars, state."""
 
@@ -74,6 +88,14 @@ class SetSpaces:
 
 
 @dataclass(frozen=True, slots=True)
+class SetGates:
+    """Change the number of gates."""
+
+    gates: int
+    request: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Correct:
     """Repair a misread plate."""
 
@@ -100,7 +122,7 @@ class ForgetMember:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """``key`` one of members, inside, synced, ready; ``at_least`` for KEY>=N."""
+    """``key`` one of members, gates, inside, synced, ready; ``at_least`` for KEY>=N."""
 
     key: str
     value: int
@@ -145,6 +167,8 @@ class Leave:
 Command: TypeAlias = (
     Track
     | RecordExit
+    | AskToEnter
+    | ReadGates
     | ReadLot
     | ReadVehicles
     | Where
@@ -153,6 +177,7 @@ Command: TypeAlias = (
     | ReadDigest
     | ReadCandidates
     | SetSpaces
+    | SetGates
     | Correct
     | Remove
     | ForgetMember

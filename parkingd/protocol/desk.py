@@ -36,6 +36,7 @@ from parkingd.protocol.commands import (
     ImportRows,
     RecordExit,
     Remove,
+    SetGates,
     SetSpaces,
     Track,
 )
@@ -70,7 +71,9 @@ class Desk:
         self._shared = shared
 
     def perform(
-        self, command: Track | RecordExit | SetSpaces | Correct | Remove | ImportRows, now: Now
+        self,
+        command: Track | RecordExit | SetSpaces | SetGates | Correct | Remove | ImportRows,
+        now: Now,
     ) -> Outcome:
         """Decide, mint, and say what the answer will be once it is on disk."""
         match command:
@@ -80,6 +83,8 @@ class Desk:
                 return self._exit(command, now)
             case SetSpaces():
                 return self._set_spaces(command, now)
+            case SetGates():
+                return self._set_gates(command, now)
             case Correct():
                 return self._correct(command, now)
             case Remove():
@@ -97,13 +102,13 @@ class Desk:
         if effect is not None:
             time, verb, known, origin, seq, gate = effect[:6]
             if verb != VERB_TRACK or known != plate:
-                return _reused()
+                return reused()
             return Entry(plate, gate, (origin, seq), time >> 16, (WARNING_REPEATED,))
         if not self._is_gate(command.gate):
             return self._unknown_gate(command.gate)
         state = self._shared.replica.state
         inside = state.stays.visible(plate)
-        covers = _dots(state.stays.stays_of(plate))
+        covers = open_dots(state.stays.stays_of(plate))
         raw = command.plate if command.plate != plate else None
         body = Enter(plate, command.gate, command.request, covers, raw)
         event = self._shared.replica.mint(body, self._shared.physical_ms(now))
@@ -118,7 +123,7 @@ class Desk:
         if effect is not None:
             time, verb, known, origin, seq, gate, matched, since = effect
             if verb != VERB_EXIT or known != plate:
-                return _reused()
+                return reused()
             stay_s = _stay_s(time >> 16, since)
             words = MATCHED_WORDS[matched]
             return Exit(plate, gate, words, stay_s, (origin, seq), (WARNING_REPEATED,))
@@ -135,7 +140,7 @@ class Desk:
             plate,
             command.gate if command.gate <= GATES_MAX else 0,  # 0: no gate there can be
             command.request,
-            (*_dots(known_stays), *((mark[1], mark[0]) for mark in marks))[:COVERS_MAX],
+            (*open_dots(known_stays), *((mark[1], mark[0]) for mark in marks))[:COVERS_MAX],
             tuple(causes)[:CAUSES_MAX],
             matched,
             since,
@@ -171,7 +176,7 @@ class Desk:
                 else:
                     failed.append(RowFailure(row.line, "its request id was used for another"))
                 continue
-            covers = _dots(stays.stays_of(plate))
+            covers = open_dots(stays.stays_of(plate))
             raw = row.plate if row.plate != plate else None
             body = Enter(plate, row.gate, row.request, covers, raw, row.since_ms, FLAG_IMPORTED)
             self._shared.replica.mint(body, physical)
@@ -187,7 +192,7 @@ class Desk:
         effect = self._effect(command.request)
         if effect is not None:
             if effect[1] != VERB_CORRECT or effect[2] != new:
-                return _reused()
+                return reused()
             what = f"{old} is now {new}"
             return Change((), ((effect[3], effect[4]),), (WARNING_REPEATED,), what)
         if old == new:
@@ -203,7 +208,7 @@ class Desk:
             hint = f"if the car is the same, `remove {old}` drops the misread one"
             return Failure(ErrorCode.ALREADY_INSIDE, f"{new} is inside already", hint)
         stay = inside[0]
-        closed = _dots(stays.stays_of(old))
+        closed = open_dots(stays.stays_of(old))
         raw = command.new_plate if command.new_plate != new else None
         body = Correction(
             old, closed, new, stay[4], stay_cause(stay), command.request, stay_since_ms(stay), raw
@@ -220,10 +225,10 @@ class Desk:
         effect = self._effect(command.request)
         if effect is not None:
             if effect[1] != VERB_REMOVE or effect[2] != plate:
-                return _reused()
+                return reused()
             return Change((), (), (WARNING_REPEATED,), f"{plate} was removed")
         stays = self._shared.replica.state.stays
-        dots = _dots(stays.stays_of(plate))
+        dots = open_dots(stays.stays_of(plate))
         if command.dot is not None:
             dots = tuple(dot for dot in dots if dot == command.dot)
         if not stays.visible(plate) or not dots:
@@ -237,7 +242,7 @@ class Desk:
         effect = self._effect(command.request)
         if effect is not None:
             if effect[1] != VERB_SET or effect[2] != "SPACES":
-                return _reused()
+                return reused()
             return Change((), (), (WARNING_REPEATED,), f"spaces are {record.spaces}")
         before = record.spaces
         body = Setting("spaces", command.spaces, command.request)
@@ -248,6 +253,19 @@ class Desk:
             warnings = (f"overbooked by {inside - command.spaces}",)
         what = f"spaces: {before} -> {command.spaces}"
         return Change((), ((event.origin, event.seq),), warnings, what)
+
+    def _set_gates(self, command: SetGates, now: Now) -> Outcome:
+        record = self._shared.replica.state.record
+        effect = self._effect(command.request)
+        if effect is not None:
+            if effect[1] != VERB_SET or effect[2] != "GATES":
+                return reused()
+            return Change((), (), (WARNING_REPEATED,), f"gates are {record.gates}")
+        before = record.gates
+        body = Setting("gates", command.gates, command.request)
+        event = self._shared.replica.mint(body, self._shared.physical_ms(now))
+        what = f"gates: {before} -> {command.gates}"
+        return Change((), ((event.origin, event.seq),), (), what)
 
     # --- what they share -----------------------------------------------------------------
 
@@ -277,7 +295,8 @@ def not_inside(plate: str) -> Failure:
     return Failure(ErrorCode.NOT_INSIDE, f"{plate} is not inside")
 
 
-def _reused() -> Failure:
+def reused() -> Failure:
+    """The request id has had another effect."""
     return Failure(
         ErrorCode.REQUEST_REUSED,
         "this request id was used for something else",
@@ -285,7 +304,8 @@ def _reused() -> Failure:
     )
 
 
-def _dots(stays: tuple[Stay, ...]) -> tuple[Dot, ...]:
+def open_dots(stays: tuple[Stay, ...]) -> tuple[Dot, ...]:
+    """What an event that closes these stays names, within its limit."""
     return tuple((stay[1], stay[0]) for stay in stays)[:COVERS_MAX]
 
 

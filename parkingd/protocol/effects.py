@@ -100,7 +100,14 @@ class Disconnect:
     pub_port: int | None
 
 
-Outgoing: TypeAlias = Publish | Send | Subscribe | Disconnect
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Try one TCP connection to ``address``: a refusal comes back as `facts.ConnectionFailed`."""
+
+    address: Address
+
+
+Outgoing: TypeAlias = Publish | Send | Subscribe | Disconnect | Probe
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,27 @@ class Candidate:
     """The source already says that it belongs elsewhere: shown, not dialled."""
     gone: bool = False
     """The source withdraws it: shown no longer; a member is never removed by this."""
+    detail: str = ""
+    """What was asked and what came back, for `discover`. Untrusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A source asked somebody for addresses and got none; for `discover`."""
+
+    source: str
+    question: str
+    """The name that was asked for."""
+    state: str
+    """One word: ``nxdomain``, ``servfail``, ``timeout``, ``empty``, ``no_resolver``, ..."""
+    detail: str
+    """Who was asked, and what came back. Untrusted."""
+    gone: bool = False
+    """It has been answered since, or is asked no longer: shown no longer."""
+
+
+Finding: TypeAlias = Candidate | LookUp
+"""What a discovery source reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +91,11 @@ class DiscoveryReady:
 
 
 Fact: TypeAlias = (
-    Persisted | StorageFailed | StorageRecovered | ConnectionFailed | Candidate | DiscoveryReady
+    Persisted
+    | StorageFailed
+    | StorageRecovered
+    | ConnectionFailed
+    | Candidate
+    | LookUp
+    | DiscoveryReady
 )

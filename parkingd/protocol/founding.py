@@ -38,7 +38,8 @@ class Founding:
         self._shared = shared
         self._ready_ms: int | None = None
         self._window_ms = 0
-        self._founded_here = False
+        self.founded_here = False
+        """The founder has nobody to exchange with before it may serve."""
         self._orphan_ms: int | None = None
 
     def discovery_ready(self, fact: DiscoveryReady, now: Now) -> None:
@@ -138,7 +139,7 @@ class Founding:
         self._mint_join(now)
         found = Found(lot, settings.spaces, settings.gates, settings.admission)
         shared.replica.mint(found, physical)
-        self._founded_here = True
+        self.founded_here = True
         shared.outbox.notice(
             Level.INFO, "lot_founded", lot=lot.hex(), spaces=settings.spaces, gates=settings.gates
         )
@@ -154,7 +155,7 @@ class Founding:
         shared = self._shared
         if not shared.has_lot:
             return False
-        if self._founded_here:
+        if self.founded_here:
             return True
         waited = (
             self._ready_ms is not None

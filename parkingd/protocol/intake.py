@@ -13,6 +13,7 @@ from typing import Final, TypeAlias, assert_never
 
 from parkingd.core.ids import Now
 from parkingd.protocol.commands import (
+    AskToEnter,
     Command,
     Correct,
     ForgetMember,
@@ -20,6 +21,7 @@ from parkingd.protocol.commands import (
     Leave,
     ReadCandidates,
     ReadDigest,
+    ReadGates,
     ReadLog,
     ReadLot,
     ReadMembers,
@@ -27,6 +29,7 @@ from parkingd.protocol.commands import (
     ReadVehicles,
     RecordExit,
     Remove,
+    SetGates,
     SetSpaces,
     Track,
     WaitFor,
@@ -37,7 +40,7 @@ from parkingd.protocol.forgetting import Fences
 from parkingd.protocol.leaving import Leaving
 from parkingd.protocol.outbox import storage_failure
 from parkingd.protocol.outcomes import ErrorCode as Code
-from parkingd.protocol.outcomes import Failure, LogPage, VehicleList
+from parkingd.protocol.outcomes import Failure, GateList, LogPage, VehicleList
 from parkingd.protocol.reports import Reports
 from parkingd.protocol.roots import Roots
 from parkingd.protocol.shared import Shared
@@ -50,7 +53,7 @@ RETRY_MS: Final = 100
 """How often waiting requests are looked at when nothing else happens."""
 
 Page: TypeAlias = VehicleList | LogPage
-Change: TypeAlias = Track | RecordExit | SetSpaces | Correct | Remove | ImportRows
+Change: TypeAlias = Track | RecordExit | SetSpaces | SetGates | Correct | Remove | ImportRows
 
 
 class Intake:
@@ -119,7 +122,15 @@ class Intake:
     def _perform(self, handle: int, command: Command, now: Now) -> None:
         replies = self._shared.replies
         match command:
-            case Track() | RecordExit() | SetSpaces() | Correct() | Remove() | ImportRows():
+            case (
+                Track()
+                | RecordExit()
+                | SetSpaces()
+                | SetGates()
+                | Correct()
+                | Remove()
+                | ImportRows()
+            ):
                 replies.answer(handle, self._refusal() or self._desk.perform(command, now))
             case ForgetMember():
                 outcome = self._refusal() or self._fences.forget(handle, command.name, now)
@@ -135,7 +146,12 @@ class Intake:
                 self._begin_pages(handle, self._reports.log_pages())
             case ReadDigest():
                 self._roots.ask(handle, now)
-            case ReadStatus() | ReadMembers() | ReadCandidates() | WaitFor() | Leave():
+            case ReadGates():
+                rows = self._reports.gates(now)
+                replies.answer(handle, GateList(rows), is_read=True)
+            case (
+                ReadStatus() | ReadMembers() | ReadCandidates() | WaitFor() | Leave() | AskToEnter()
+            ):
                 raise AssertionError("the node answers these itself")
             case _:
                 assert_never(command)

@@ -1,7 +1,8 @@
-"""Leaving in good order: stop taking requests, make the own head safe elsewhere, say goodbye.
+"""Leaving in good order: release the gates, make the own head safe elsewhere, say goodbye.
 
-Bounded: `leave_wait_ms` for a member's disk to cover the own head, and no wait at all when alone.
-An ephemeral node seals itself first, as nothing of it will come back.
+Bounded: `leave_wait_ms` for the gates to be accepted and for a member's disk to cover the own head,
+and no wait at all when alone.
+An ephemeral node seals itself when its gates are handed over, as nothing of it will come back.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from parkingd.core.events import Seal
 from parkingd.core.ids import Now
 from parkingd.protocol.effects import Level, Stop
+from parkingd.protocol.gates import Gates
 from parkingd.protocol.messages import Goodbye
 from parkingd.protocol.outcomes import Left
 from parkingd.protocol.replication import Replication
@@ -20,13 +22,15 @@ PULL_AGAIN_MS = 150
 class Leaving:
     """The way out."""
 
-    def __init__(self, shared: Shared, replication: Replication) -> None:
+    def __init__(self, shared: Shared, replication: Replication, gates: Gates) -> None:
         self._shared = shared
+        self._gates = gates
         self._replication = replication
         self._handles: list[int] = []
         self._deadline_ms: int | None = None
         self._pull_ms = 0
-        self._is_sealed = False
+        self._may_seal = False
+        self._seal_ms = 0
 
     @property
     def is_leaving(self) -> bool:
@@ -42,9 +46,10 @@ class Leaving:
             return
         self._deadline_ms = now.mono_ms + shared.settings.leave_wait_ms
         shared.outbox.notice(Level.INFO, "leaving")
-        if shared.settings.ephemeral and may_mint:
-            seal = Seal(shared.replica_id, shared.replica.own_seq + 1, ())
-            shared.replica.mint(seal, shared.physical_ms(now))
+        if may_mint and not shared.replica.failing:
+            self._gates.leave(now)
+        self._may_seal = shared.settings.ephemeral and may_mint
+        self._seal_ms = now.mono_ms + shared.settings.release_timeout_ms
 
     def tick(self, now: Now) -> None:
         """Leave when the head is safe, or when the time is up."""
@@ -52,6 +57,10 @@ class Leaving:
             return
         shared = self._shared
         replica = shared.replica
+        if self._may_seal and (self._gates.is_drained(now) or now.mono_ms >= self._seal_ms):
+            self._may_seal = False
+            seal = Seal(replica.id, replica.own_seq + 1, ())
+            replica.mint(seal, shared.physical_ms(now))
         safe_with = None
         peers = shared.peers_in_lot()
         for member in peers:
@@ -59,7 +68,9 @@ class Leaving:
             if row.get(replica.id, 0) >= replica.own_seq:
                 safe_with = member.name
         settled = replica.durable_seq >= replica.own_seq or replica.failing
-        if (settled and (safe_with is not None or not peers)) or now.mono_ms >= self._deadline_ms:
+        is_drained = not self._may_seal and self._gates.is_drained(now)
+        is_safe = settled and is_drained and (safe_with is not None or not peers)
+        if is_safe or now.mono_ms >= self._deadline_ms:
             self._go(safe_with)
         elif now.mono_ms >= self._pull_ms:
             self._pull_ms = now.mono_ms + PULL_AGAIN_MS

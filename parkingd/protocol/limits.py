@@ -52,6 +52,9 @@ SUSPICIONS_MAX: Final = 200
 CANDIDATES_MAX: Final = 256
 """Addresses a node keeps trying; discovery is untrusted and may invent ten thousand."""
 
+LOOK_UPS_MAX: Final = 64
+"""Failed look-ups that are shown; more of them are one fault seen many times."""
+
 HELLO_PEERS_MAX: Final = 200
 """Addresses passed on in a hello: the largest full mesh."""
 

@@ -1,20 +1,16 @@
-"""The membership table: peers with whom a hello succeeded, and when they were last heard.
+"""The membership table: peers with whom a hello succeeded, and what is known of each.
 
-Identity is (name, incarnation), never an address. Here a member is alive while something of it
-arrives, and dead after `silent_after_ms` without; `judge` is the one place where that is decided,
-so that suspicion and confirmation can take it over without a change elsewhere.
+Identity is (name, incarnation), never an address. The table only keeps; `membership` judges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from parkingd.core.ids import Now, ReplicaId
-from parkingd.protocol.messages import Address, Sender
-from parkingd.protocol.settings import NodeSettings
+from parkingd.protocol.messages import Address, Sender, Suspicion
 
 CLOCK_LOWER_AFTER_MS: Final = 3_000
 
@@ -52,6 +48,25 @@ class Member:
     root: bytes | None = None
     leaving: bool = False
     final_seq: int | None = None
+    refutation: int = 0
+    """The highest that it, or anybody who suspects it, has named."""
+    alive_since_ms: int = 0
+    """Own monotonic milliseconds at which it was last found alive."""
+    gates: tuple[tuple[int, int], ...] | None = None
+    """(gate, epoch) it says it serves; None while it cannot serve any."""
+    holds_own_seq: int = 0
+    """The highest of our own events that it is known to hold, on disk or not."""
+    beat_ms: int = 0
+    """Own monotonic milliseconds at which its last heartbeat arrived."""
+    lost_beat: int | None = None
+    """Its last heartbeat before it was taken for dead; None once that is explained."""
+    lost_ms: int = 0
+    """When that heartbeat arrived."""
+    accuses: dict[str, Suspicion] = field(default_factory=dict)
+    """Whom its last heartbeat suspects, by name."""
+    refused_ms: int | None = None
+    """When its machine refused a connection, and nothing of it was heard since."""
+    probed_ms: int | None = None
     _lower_since_ms: int | None = None
     _lower_offset_ms: int = 0
 
@@ -76,8 +91,7 @@ class Member:
 class Members:
     """By name, in the order of names; the own node is not in it."""
 
-    def __init__(self, settings: NodeSettings) -> None:
-        self._settings = settings
+    def __init__(self) -> None:
         self._members: dict[str, Member] = {}
 
     def get(self, name: str) -> Member | None:
@@ -101,6 +115,11 @@ class Members:
         """The member that mints under this id."""
         return next((m for m in self._members.values() if m.replica == replica), None)
 
+    def at(self, address: Address) -> Member | None:
+        """The member that listens there: an address may be used by one after another."""
+        there = (m for m in self._members.values() if m.address == address)
+        return max(there, key=lambda m: m.last_heard_ms, default=None)
+
     def hear(self, sender: Sender, now: Now) -> Member | None:
         """Something arrived: the member it came from, or None if it is no (longer a) member.
 
@@ -116,19 +135,3 @@ class Members:
             return None
         member.last_heard_ms = now.mono_ms
         return member
-
-    def judge(self, now: Now) -> Iterator[tuple[Member, MemberState]]:
-        """Apply the clock to everybody; yields each member whose state changed, and the old one."""
-        limit = now.mono_ms - self._settings.silent_after_ms
-        for member in self.all():
-            if member.state is MemberState.LEFT:
-                continue
-            state = MemberState.ALIVE if member.last_heard_ms >= limit else MemberState.DEAD
-            if state is not member.state:
-                before, member.state = member.state, state
-                yield member, before
-
-    def next_judgement_ms(self) -> int | None:
-        """When the next member falls silent, in monotonic milliseconds."""
-        heard = [m.last_heard_ms for m in self._members.values() if m.state is MemberState.ALIVE]
-        return min(heard) + self._settings.silent_after_ms + 1 if heard else None

@@ -116,11 +116,13 @@ def let_go(replica: ReplicaId) -> Refused:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """I have not heard this member for a while."""
+    """I have not heard this member for a while, or I have seen that nobody listens there."""
 
     name: str
     incarnation: int
     refutation: int
+    refused: bool = False
+    """Its machine has just refused a connection: no process listens at its address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,9 @@ class Heartbeat:
     refutation: int = 0
     leaving: bool = False
     suspicions: tuple[Suspicion, ...] = ()
+    gates: tuple[tuple[int, int], ...] | None = None
+    """(gate, epoch) of every gate the sender serves, ascending. None: it cannot serve any yet (it
+    has not exchanged with a member), or any more (its disk fails, another holds its name)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +290,46 @@ class FenceReport:
     known: tuple[ReplicaId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class EnterAsk:
+    """A car stands at a gate that you serve, as far as I know: decide about it.
+
+    ``epoch`` and ``owner`` are what the sender believes. It is never passed on a second time.
+    """
+
+    nonce: int
+    plate: str
+    """As it was typed."""
+    gate: int
+    request: bytes
+    epoch: int
+    owner: str
+    remaining_ms: int
+    """How long the sender still waits for the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnterAnswer:
+    """What the owner decided, or who it thinks the owner is."""
+
+    nonce: int
+    answer: str
+    """``admitted``, ``denied``, ``not_owner``, or ``failed``."""
+    reason: str
+    """The reason of the decision; when ``failed`` the error code."""
+    epoch: int
+    owner: str
+    """Empty: nobody is known."""
+    incarnation: int
+    """Of the owner's claim: with gate, epoch and owner it makes the fence."""
+    free: int
+    """Spaces left in the sender's replica."""
+    detail: str = ""
+    """When ``failed``: the error in words."""
+    hint: str = ""
+    warnings: tuple[str, ...] = ()
+
+
 Message: TypeAlias = (
     Hello
     | Refused
@@ -303,4 +348,6 @@ Message: TypeAlias = (
     | RootQuery
     | RootAnswer
     | FenceReport
+    | EnterAsk
+    | EnterAnswer
 )

@@ -18,10 +18,12 @@ from random import Random
 from typing import Final, assert_never
 
 from parkingd.core.causal import CausalContext
-from parkingd.core.events import Event
+from parkingd.core.events import Claim, Event
 from parkingd.core.ids import Now, ReplicaId
 from parkingd.core.state import LotState
+from parkingd.protocol.admission import Admission
 from parkingd.protocol.commands import (
+    AskToEnter,
     Command,
     Leave,
     ReadCandidates,
@@ -30,22 +32,29 @@ from parkingd.protocol.commands import (
     WaitFor,
 )
 from parkingd.protocol.effects import Effects, Level, StartOver, StoredState
+from parkingd.protocol.entering import Entering
 from parkingd.protocol.facts import (
     Candidate,
     ConnectionFailed,
     DiscoveryReady,
     Fact,
+    LinkFailure,
+    LookUp,
     Persisted,
     StorageFailed,
     StorageRecovered,
 )
 from parkingd.protocol.forgetting import Fences
 from parkingd.protocol.founding import Founding
+from parkingd.protocol.gates import CONTESTED, UNOWNED, Gates
 from parkingd.protocol.intake import Intake
 from parkingd.protocol.leaving import Leaving
 from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.membership import Membership
 from parkingd.protocol.messages import (
     Delta,
+    EnterAnswer,
+    EnterAsk,
     FenceReport,
     Goodbye,
     Heartbeat,
@@ -81,6 +90,9 @@ from parkingd.protocol.waits import Waits
 RETIRING_MS: Final = 5_000
 """How often letting go of an id is tried again."""
 
+NAMESAKE_MS: Final = 15_000
+"""An older node of the same name that was not heard for this long is gone: it greets every 5 s."""
+
 HOUSEKEEPING_MS: Final = 1_000
 """Collection, trimming and forgetting: each is cheap when there is nothing to do."""
 
@@ -113,10 +125,13 @@ class Node:
         self._next_retiring_ms = now.mono_ms
         self._started_ms = now.mono_ms
         self._founding = Founding(shared)
+        self._membership = Membership(shared, now)
+        self._gates = Gates(shared, self._membership, self._may_claim)
         self._fences = Fences(shared, flush=self._pull_all)
         self._peering = Peering(
             shared,
             meet=self._founding.meet,
+            admitted=self._membership.admitted,
             joined=self._member_joined,
             let_go=self._fences.start_over,
         )
@@ -128,8 +143,10 @@ class Node:
             diverged=self._replicas_differ,
         )
         self._snapshots = Snapshots(shared, pause=self._pause, joined=self._snapshot_ended)
-        self._leaving = Leaving(shared, self._replication)
-        self._reports = Reports(shared)
+        self._leaving = Leaving(shared, self._replication, self._gates)
+        self._admission = Admission(shared, self._replication.pull)
+        self._entering = Entering(shared, self._gates, self._admission, self._may_mint)
+        self._reports = Reports(shared, self._membership, self._gates)
         self._roots = Roots(shared)
         self._intake = Intake(
             shared,
@@ -140,7 +157,8 @@ class Node:
             snapshots=self._snapshots,
             may_mint=self._may_mint,
         )
-        self._waits = Waits(shared, self.is_synced, self.is_ready)
+        self._waits = Waits(shared, self._gates, self.is_synced, self.is_ready)
+        self._exchanges_at_stop = 0
         self._behind_of: str | None = None
         self._beat = 0
         self._next_beat_ms = now.mono_ms
@@ -212,7 +230,7 @@ class Node:
 
     def receive(self, sender: Sender, message: Message, now: Now) -> None:  # noqa: C901 - one arm per kind
         """A decoded, validated message. Never throws for what it says."""
-        self._now = now
+        self._begin(now)
         if not isinstance(message, Heartbeat):
             self._is_due_known = False
         if isinstance(message, Hello):
@@ -234,6 +252,8 @@ class Node:
                 self._heartbeat(member, message, now)
             case Goodbye():
                 member.state, member.final_seq = MemberState.LEFT, message.final_seq
+                member.gates = None
+                self._gates.look_soon()
                 self._shared.outbox.notice(Level.INFO, "member_left", member=member.name)
             case _ if member.lot is None or member.lot != self.lot:
                 self._shared.counters["refused_other_lot"] += 1
@@ -241,8 +261,10 @@ class Node:
                 self._replication.receive_delta(message, now)
             case Pull():
                 self._replication.receive_pull(sender, message, now)
+                self._entering.has_news = True
             case PullReply():
                 self._replication.receive_reply(sender, message, now)
+                self._entering.has_news = True
             case Want():
                 self._replication.receive_want(sender, message)
             case SnapshotRequest():
@@ -263,6 +285,10 @@ class Node:
                 self._roots.receive_answer(sender, message)
             case FenceReport():
                 self._fences.receive_report(sender, message)
+            case EnterAsk():
+                self._entering.receive_ask(sender, message, now)
+            case EnterAnswer():
+                self._entering.receive_answer(message, now)
             case _:
                 assert_never(message)
 
@@ -270,8 +296,13 @@ class Node:
         if beat.beat <= member.beat:
             return  # Late or repeated: it says nothing new.
         member.beat, member.head, member.leaving = beat.beat, beat.head, beat.leaving
+        member.beat_ms, member.gates = now.mono_ms, beat.gates
         member.hear_clock(beat.wall_ms, now)
+        self._membership.heartbeat(member, beat, now)
+        if beat.suspicions:
+            self._is_due_known = False
         if member.lot is not None and member.lot == self.lot:
+            self._gates.heard(member, now)
             is_news = self._replication.heard_head(member.replica, beat.head, now)
             self._is_due_known &= not is_news
 
@@ -293,15 +324,17 @@ class Node:
 
         ``deadline_ms`` is a monotonic time.
         """
-        self._now = now
+        self._begin(now)
         self._is_due_known = False
         match command:
+            case AskToEnter():
+                self._entering.take(handle, command, deadline_ms, now)
             case ReadStatus():
                 self._shared.outbox.reply(handle, self._status(now))
             case ReadMembers():
                 self._shared.outbox.reply(handle, self._reports.members(now))
             case ReadCandidates():
-                self._shared.outbox.reply(handle, self._peering.candidates())
+                self._shared.outbox.reply(handle, self._peering.candidates(now))
             case WaitFor():
                 self._waits.add(handle, command, deadline_ms)
             case Leave():
@@ -314,8 +347,16 @@ class Node:
             return False
         return self._founding.may_mint(now, own_seq_asked=self._peering.own_seq_asked)
 
+    def _may_claim(self, now: Now) -> bool:
+        """After one exchange with a member; the founder, and who is alone, has nobody to ask."""
+        if not self._may_mint(now):
+            return False
+        has_asked = self._replication.full_exchanges > 0 or self._founding.founded_here
+        return has_asked or not self._shared.peers_in_lot()
+
     def _status(self, now: Now) -> Status:
         shared = self._shared
+        rows = self._reports.gates(now) if shared.has_lot else ()
         return Status(
             shared.replica_id,
             shared.incarnation,
@@ -327,22 +368,26 @@ class Node:
             self._reports.lot() if shared.has_lot else None,
             tuple(self._reports.member_counts().items()),
             self.state.record.gates,
-            (),
-            (),
-            (),
+            tuple(row.gate for row in rows if row.owner == self.settings.name),
+            tuple(row.gate for row in rows if row.state == UNOWNED),
+            tuple(row.gate for row in rows if row.state == CONTESTED),
             self._reports.warnings(now),
             tuple(sorted(shared.counters.items())),
         )
 
     def unanswered(self) -> list[tuple[int, Command, int]]:
         """Requests not begun yet, with their deadlines: the node that follows takes them."""
-        return [*self._intake.unanswered(), *self._waits.unanswered()]
+        return [
+            *self._intake.unanswered(),
+            *self._waits.unanswered(),
+            *self._entering.unanswered(),
+        ]
 
     # --- observe -------------------------------------------------------------------------
 
     def observe(self, fact: Fact, now: Now) -> None:
         """The disk, discovery or a link reports."""
-        self._now = now
+        self._begin(now)
         self._is_due_known = False
         shared = self._shared
         match fact:
@@ -350,6 +395,7 @@ class Node:
                 shared.replica.persisted(token, own_seq)
                 self._replication.publish_durable()
                 shared.replies.release()
+                self._entering.has_news = True
                 self._snapshots.serve_waiting()
                 self._ask_for_snapshot(now)
                 if own_seq and not shared.replica.is_join_known:
@@ -363,8 +409,12 @@ class Node:
                 shared.outbox.notice(Level.WARNING, "storage_recovered")
             case ConnectionFailed():
                 self._peering.failed(fact)
+                if fact.failure is LinkFailure.REFUSED:
+                    self._membership.refused(fact.address, now)
             case Candidate():
                 self._peering.propose(fact, now)
+            case LookUp():
+                self._peering.looked_up(fact, now)
             case DiscoveryReady():
                 self._discovered = True
                 self._founding.discovery_ready(fact, now)
@@ -388,10 +438,14 @@ class Node:
     def _events_applied(self, events: list[Event], now: Now) -> None:
         for event in events:
             self._fences.applied(event)
+            if isinstance(event.body, Claim):
+                self._gates.applied(event.body)
+                self._entering.has_news = True
 
     def _exchange_agreed(self, theirs: CausalContext, now: Now) -> None:
         if theirs.contains(self.replica_id, 1):
             self._shared.replica.is_join_known = True
+        self._gates.look_soon()
 
     def _fell_behind(self, member: Member, now: Now) -> None:
         self._behind_of = member.name
@@ -427,6 +481,7 @@ class Node:
     def _tell_lot(self) -> None:
         """We have a lot now: greet those who met us without."""
         self._lot_told = self._lot_shown()
+        self._gates.look_soon()
         for member in self._shared.members.alive():
             self._peering.greet(member.address, self._now)
 
@@ -434,10 +489,10 @@ class Node:
 
     def tick(self, now: Now) -> None:
         """Time passed. Calling it early or late is fine."""
-        self._now = now
+        self._begin(now)
         self._is_due_known = False
         shared = self._shared
-        for member, before in shared.members.judge(now):
+        for member, before in self._membership.judge(now):
             self._judged(member, before, now)
         self._peering.tick(now)
         if self._peering.in_handshake(now):
@@ -456,15 +511,43 @@ class Node:
         if not self._snapshots.is_joining:
             self._fences.tick(now)
             self._retire_ids(now)
+            self._resume(now)
+            self._gates.tick(now)
+            self._entering.has_news |= self._gates.has_changed
+            self._gates.has_changed = False
+            self._admission.tick(now)
+        self._entering.look_again(now)
         self._leaving.tick(now)
-        if now.mono_ms >= self._next_beat_ms:
+        if now.mono_ms >= self._next_beat_ms or self._membership.beat_wanted:
             self._publish_heartbeat(now)
-        if now.mono_ms >= self._next_housekeeping_ms and not self._snapshots.is_joining:
+        if now.mono_ms >= self._next_housekeeping_ms:
             self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
-            shared.replica.housekeep()
-            self._forget_ephemeral(now)
+            if not self._snapshots.is_joining:
+                shared.replica.housekeep()
+                self._forget_ephemeral(now)
         self._intake.send_pages()
         self._roots.tick(now)
+
+    # --- pauses --------------------------------------------------------------------------
+
+    def _begin(self, now: Now) -> None:
+        """Every verb begins here: the first after a pause notices it."""
+        self._now = now
+        paused_ms = self._membership.active(now)
+        if paused_ms > self.settings.pause_stop_ms:
+            self._shared.outbox.notice(Level.WARNING, "paused", ms=paused_ms)
+            self._gates.stop()
+            self._replication.forget_pulls()
+            self._exchanges_at_stop = self._replication.full_exchanges
+            self._pull_all()
+
+    def _resume(self, now: Now) -> None:
+        namesake_ms = self._shared.namesake_ms
+        if namesake_ms is not None and now.mono_ms - namesake_ms >= NAMESAKE_MS:
+            self._shared.namesake_ms = None
+        has_exchanged = self._replication.full_exchanges > self._exchanges_at_stop
+        if self._gates.is_stopped and (has_exchanged or not self._shared.peers_in_lot()):
+            self._gates.resume(now)
 
     def is_joined(self) -> bool:
         """Everything a member had when it first answered is here."""
@@ -472,6 +555,7 @@ class Node:
 
     def _judged(self, member: Member, before: MemberState, now: Now) -> None:
         shared = self._shared
+        self._gates.look_soon()
         shared.outbox.notice(
             Level.WARNING if member.state is MemberState.DEAD else Level.INFO,
             f"member_{member.state.value}",
@@ -491,16 +575,27 @@ class Node:
         settings, shared = self.settings, self._shared
         jitter = shared.rng.uniform(1 - settings.heartbeat_jitter, 1 + settings.heartbeat_jitter)
         self._next_beat_ms = now.mono_ms + round(settings.heartbeat_ms * jitter)
+        self._membership.beat_wanted = False
         self._beat += 1
         head = shared.replica.durable_seq if shared.lot is not None else 0
         shared.outbox.publish(
-            Heartbeat(self._beat, head, now.wall_ms, leaving=self._leaving.is_leaving)
+            Heartbeat(
+                self._beat,
+                head,
+                now.wall_ms,
+                self._membership.refutation,
+                self._leaving.is_leaving,
+                self._membership.suspicions(now),
+                self._gates.named(now),
+            )
         )
 
     def _retire_ids(self, now: Now) -> None:
         """Finish letting go: of own earlier ids; and, at the lowest living replica, of those whose
         fence nobody follows up (its asker was refused, or is gone)."""
         if now.mono_ms < self._next_retiring_ms or not self._may_mint(now):
+            return
+        if self._leaving.is_leaving:
             return
         self._next_retiring_ms = now.mono_ms + RETIRING_MS
         ids = set(self._retired)
@@ -515,7 +610,7 @@ class Node:
 
     def _forget_ephemeral(self, now: Now) -> None:
         """An ephemeral member that died long ago is let go by the lowest living replica."""
-        if not self._is_lowest_alive() or not self._may_mint(now):
+        if not self._is_lowest_alive() or not self._may_mint(now) or self._leaving.is_leaving:
             return
         limit = now.mono_ms - self.settings.ephemeral_forget_ms
         for member in self._shared.members.all():
@@ -540,10 +635,12 @@ class Node:
     def _earliest_deadline(self) -> int:
         now_ms = self._now.mono_ms
         due = [
-            self._next_beat_ms,
+            now_ms if self._membership.beat_wanted else self._next_beat_ms,
             self._next_housekeeping_ms,
             self._peering.next_deadline(),
-            self._shared.members.next_judgement_ms(),
+            self._membership.next_deadline(now_ms),
+            None if self._snapshots.is_joining else self._gates.next_deadline(now_ms),
+            self._entering.next_deadline(),
             self._snapshots.next_deadline(now_ms),
             self._replication.next_deadline(now_ms),
             self._fences.next_deadline(now_ms),
@@ -565,5 +662,7 @@ class Node:
         if self._lot_told != self._lot_shown():
             self._tell_lot()
         self._intake.retry(self._now)
+        if self._entering.has_news:
+            self._entering.look_again(self._now)
         self._waits.check(self._now)
         return self._shared.outbox.take(self._shared.replica)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from parkingd.protocol.effects import (
@@ -19,6 +21,7 @@ from parkingd.protocol.effects import (
 )
 from parkingd.protocol.messages import Address, Message, Route
 from parkingd.protocol.outcomes import (
+    Decision,
     Entry,
     ErrorCode,
     Exit,
@@ -88,10 +91,16 @@ class Replies:
     def __init__(self, replica: Replica, outbox: Outbox) -> None:
         self._replica = replica
         self._outbox = outbox
-        self._held: deque[tuple[int, int, Outcome, bool]] = deque()
+        self._held: deque[tuple[int, Callable[[Outcome], None], Outcome, bool]] = deque()
 
     def answer(self, handle: int, outcome: Outcome, *, is_read: bool = False) -> None:
-        """Reply as soon as the disk has what it depends on.
+        """Reply as soon as the disk has what it depends on."""
+        self.when_durable(outcome, partial(self._outbox.reply, handle), is_read=is_read)
+
+    def when_durable(
+        self, outcome: Outcome, deliver: Callable[[Outcome], None], *, is_read: bool = False
+    ) -> None:
+        """Deliver it as soon as the disk has what it depends on, or a failure instead.
 
         A read depends on own events only. An answer to a write depends on everything: a repeated
         request is answered with what another node recorded, which must be on *this* disk then.
@@ -99,23 +108,23 @@ class Replies:
         replica = self._replica
         covered = replica.durable_seq >= replica.own_seq if is_read else replica.is_settled
         if covered:
-            self._outbox.reply(handle, outcome)
+            deliver(outcome)
         elif replica.failing:
-            self._outbox.reply(handle, _while_failing(outcome, is_read=is_read))
+            deliver(_while_failing(outcome, is_read=is_read))
         else:
-            self._held.append((replica.covering_token, handle, outcome, is_read))
+            self._held.append((replica.covering_token, deliver, outcome, is_read))
 
     def release(self) -> None:
         """The disk has moved on."""
         while self._held and self._held[0][0] <= self._replica.durable_token:
-            _, handle, outcome, _ = self._held.popleft()
-            self._outbox.reply(handle, outcome)
+            _, deliver, outcome, _ = self._held.popleft()
+            deliver(outcome)
 
     def fail(self) -> None:
         """A commit has failed: nobody waits for it any longer."""
         while self._held:
-            _, handle, outcome, is_read = self._held.popleft()
-            self._outbox.reply(handle, _while_failing(outcome, is_read=is_read))
+            _, deliver, outcome, is_read = self._held.popleft()
+            deliver(_while_failing(outcome, is_read=is_read))
 
 
 def _while_failing(outcome: Outcome, *, is_read: bool) -> Outcome:
@@ -126,7 +135,8 @@ def _while_failing(outcome: Outcome, *, is_read: bool) -> Outcome:
     if isinstance(outcome, Failure):
         return outcome
     assert not isinstance(outcome, Lot)
-    return storage_failure(recorded=isinstance(outcome, Entry | Exit | ImportResult))
+    recorded = isinstance(outcome, Entry | Exit | ImportResult | Decision)
+    return storage_failure(recorded=recorded)
 
 
 def storage_failure(*, recorded: bool) -> Failure:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from parkingd.core.gates import Fence
 from parkingd.core.ids import Dot, ReplicaId
 
 
@@ -23,6 +24,56 @@ class Entry:
     time: int
     """Wall milliseconds."""
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the owner of a gate decided about a car, or why nobody could."""
+
+    decision: str
+    """``admitted`` or ``denied``."""
+    reason: str
+    """``ok``, ``full``, ``no_rights`` (in `escrow`, to come), ``already_inside``, ``gate_closed``,
+    ``draining``, ``invalid_plate``, ``unknown_gate``, ``no_owner``, ``not_ready``."""
+    plate: str
+    """Normalised where it is a plate, else as typed."""
+    gate: int
+    epoch: int | None
+    """Of the claim under which it was decided; None where nobody decided."""
+    owner: str | None
+    free: int | None
+    """Spaces left in the replica that decided; None without a lot."""
+    fence: Fence | None = None
+    """What whoever opens the barrier compares with the highest it has seen; admitted only."""
+    request: bytes | None = None
+    """The id to repeat it with."""
+    warnings: tuple[str, ...] = ()
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """One gate as this node sees it."""
+
+    gate: int
+    owner: str | None
+    """The living node that serves it; None: nobody."""
+    epoch: int
+    """Of the greatest claim known; 0: never claimed."""
+    state: str
+    """``served``, ``moving`` (released to another, not yet accepted), ``unowned``,
+    ``contested``."""
+    claims: tuple[str, ...]
+    """Names of all living claimants, sorted."""
+    target: str | None = None
+    """To whom it is moving."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateList:
+    """By number."""
+
+    items: tuple[GateRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +305,8 @@ class Failure:
 
 Outcome: TypeAlias = (
     Entry
+    | Decision
+    | GateList
     | Exit
     | Lot
     | VehicleList

@@ -20,8 +20,8 @@ from parkingd.protocol.effects import (
     Stop,
     Subscribe,
 )
-from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure
-from parkingd.protocol.limits import CANDIDATES_MAX, HELLO_PEERS_MAX
+from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure, LookUp
+from parkingd.protocol.limits import CANDIDATES_MAX, HELLO_PEERS_MAX, LOOK_UPS_MAX
 from parkingd.protocol.members import Member, MemberState
 from parkingd.protocol.messages import (
     REFUSED_FENCED,
@@ -40,6 +40,8 @@ STATE_TRYING = "trying"
 STATE_CONNECTED = "connected"
 STATE_SELF = "self"
 
+_SILENT = (MemberState.SUSPECT, MemberState.DEAD)
+
 
 @dataclass(slots=True)
 class Greeting:
@@ -56,6 +58,8 @@ class Greeting:
     asked: int = 0
     dialled: bool = True
     """False: its source already says that it belongs elsewhere."""
+    origin: str = ""
+    """What its source was told, by whom."""
 
 
 class Peering:
@@ -66,16 +70,21 @@ class Peering:
         shared: Shared,
         *,
         meet: Callable[[Sender, Hello, Now], bool],
+        admitted: Callable[[Member, Member | None, Now], None],
         joined: Callable[[Member, Now], None],
         let_go: Callable[[], None],
     ) -> None:
-        """``meet`` decides about lots and may refuse; ``joined`` hears of each (re)new member;
+        """``meet`` decides about lots and may refuse; ``admitted`` gets each new member and the one
+        of that name that it replaces; ``joined`` hears of each (re)new member;
         ``let_go``: a member says that this replica is not wanted any more."""
         self._shared = shared
         self._meet = meet
+        self._admitted = admitted
         self._joined = joined
         self._let_go = let_go
         self._greetings: dict[Address, Greeting] = {}
+        self._look_ups: dict[tuple[str, str], tuple[LookUp, int]] = {}
+        """(source, question) -> the failure, and when it was last seen, in monotonic ms."""
         self._due_ms: int | None = None
         self._name_refused_ms: int | None = None
         self._welcomed = False
@@ -107,6 +116,7 @@ class Peering:
             self._greetings[candidate.address] = known
             self._due_ms = now.mono_ms
         known.name = candidate.name or known.name
+        known.origin = candidate.detail or known.origin
         known.dialled = candidate.mismatch is None
         if candidate.mismatch is not None:
             known.state = candidate.mismatch.value
@@ -136,12 +146,34 @@ class Peering:
             for g in self._greetings.values()
         )
 
-    def candidates(self) -> CandidateList:
-        """For `discover`."""
-        rows = sorted(self._greetings.values(), key=lambda g: (str(g.address), g.source))
-        return CandidateList(
-            tuple(CandidateRow(g.source, str(g.address), g.name, g.state, g.detail) for g in rows)
-        )
+    def looked_up(self, fact: LookUp, now: Now) -> None:
+        """A source got no addresses, or has got them after all."""
+        key = (fact.source, fact.question)
+        if fact.gone:
+            self._look_ups.pop(key, None)
+        elif key in self._look_ups or len(self._look_ups) < LOOK_UPS_MAX:
+            self._look_ups[key] = (fact, now.mono_ms)
+        else:
+            self._shared.counters["look_ups_refused"] += 1
+
+    def candidates(self, now: Now) -> CandidateList:
+        """For `discover`: addresses and what became of them, then look-ups that failed."""
+        greetings = sorted(self._greetings.values(), key=lambda g: (str(g.address), g.source))
+        rows = [
+            CandidateRow(
+                g.source,
+                str(g.address),
+                g.name,
+                g.state,
+                "; ".join(said for said in (g.origin, g.detail) if said),
+            )
+            for g in greetings
+        ]
+        for _, (look_up, at_ms) in sorted(self._look_ups.items()):
+            ago = f"last asked {(now.mono_ms - at_ms) / 1000:.0f} s ago"
+            detail = f"{look_up.detail}; {ago}"
+            rows.append(CandidateRow(look_up.source, look_up.question, None, look_up.state, detail))
+        return CandidateList(tuple(rows))
 
     # --- time ----------------------------------------------------------------------------
 
@@ -163,7 +195,7 @@ class Peering:
 
     def _note_silence(self, greeting: Greeting) -> None:
         member = self._shared.members.get(greeting.name or "")
-        is_silent = member is not None and member.state is MemberState.DEAD
+        is_silent = member is not None and member.state in _SILENT
         if greeting.state == STATE_CONNECTED and is_silent:
             greeting.state, greeting.detail = STATE_TRYING, "it fell silent"
 
@@ -178,7 +210,7 @@ class Peering:
         if member.address != greeting.address:
             return False  # Another way to the same node.
         # Also until it knows our lot, or we know its: a hello that said so may have been lost.
-        return member.state is MemberState.DEAD or member.lot != self._shared.lot
+        return member.state in _SILENT or member.lot != self._shared.lot
 
     def next_deadline(self) -> int | None:
         """When somebody is due, in monotonic milliseconds; as of the last tick."""
@@ -224,20 +256,18 @@ class Peering:
             return
         holder = shared.members.get(sender.name)
         address = _address_of(sender.link, hello)
+        if sender.name == shared.settings.name:
+            self._meet_namesake(sender, hello, now)
         taken = sender.name == shared.settings.name or (
             holder is not None
             and holder.replica != sender.replica
-            and holder.state is MemberState.ALIVE
+            and self._holds_name(holder, now)
             and holder.address != address  # Nobody else can listen there while it lives.
         )
         if taken:
             self._refuse_name(sender, holder)
             return
-        if (
-            holder is not None
-            and holder.replica == sender.replica  # Those of another disk do not compare.
-            and sender.incarnation < holder.incarnation
-        ):
+        if holder is not None and _is_over(sender, holder):
             shared.counters["stale_incarnation"] += 1
             return
         if not self._meet(sender, hello, now):
@@ -276,6 +306,27 @@ class Peering:
         elif sender.link is not None and is_newer:
             # Two machines live with one replica id: the newer gives it up.
             shared.outbox.end = StartOver(StartOverReason.REPLICA_TWICE, keep=True)
+
+    def _holds_name(self, holder: Member, now: Now) -> bool:
+        """Silent for as long as makes others dead, or refusing connections: it is replaced."""
+        if holder.state is MemberState.SUSPECT:
+            silence_ms = now.mono_ms - holder.last_heard_ms
+            is_silent = silence_ms >= self._shared.settings.dead_after_ms
+            return not is_silent and holder.refused_ms is None
+        return holder.state is MemberState.ALIVE
+
+    def _meet_namesake(self, sender: Sender, hello: Hello, now: Now) -> None:
+        """Two that run already, and have members, have one name: the newer serves no gates."""
+        shared = self._shared
+        if not self._welcomed or sender.incarnation > shared.incarnation:
+            return
+        if shared.namesake_ms is None:
+            shared.outbox.notice(
+                Level.WARNING, "namesake", name=sender.name, replica=replica_hex(sender.replica)
+            )
+        shared.namesake_ms = now.mono_ms
+        if isinstance(sender.link, Route):
+            self.greet(_address_of(sender.link, hello), now)
 
     def _refuse_name(self, sender: Sender, holder: Member | None) -> None:
         shared = self._shared
@@ -319,7 +370,7 @@ class Peering:
         same = known is not None and known.incarnation == sender.incarnation
         returned = known is not None and known.state is not MemberState.ALIVE
         address = _address_of(sender.link, hello)
-        self._welcomed = True
+        self._welcomed |= hello.answer  # Who only greets us may still hold our name for taken.
         shared.warnings.pop("duplicate_name", None)
         self._connected(address, sender.name)
         if known is not None and same and not returned and known.address != address:
@@ -334,6 +385,8 @@ class Peering:
             member.address, member.pub_port = address, hello.pub_port
             member.last_heard_ms = now.mono_ms
             member.state = MemberState.ALIVE
+            if returned:
+                member.alive_since_ms = now.mono_ms
             member.hear_clock(hello.wall_ms, now)
         else:
             member = Member(
@@ -351,6 +404,7 @@ class Peering:
             if known is not None:  # Its clock is that of the machine: see `Member.hear_clock`.
                 member.clock_offset_ms = known.clock_offset_ms
                 member.hear_clock(hello.wall_ms, now)
+            self._admitted(member, known, now)
             shared.members.put(member)
             shared.outbox.notice(
                 Level.INFO, "member_found", member=sender.name, address=str(address)
@@ -378,6 +432,15 @@ class Peering:
             return
         self.own_seq_asked = True
         shared.compare_own_head(sender.name, from_wire(hello.context))
+
+
+def _is_over(sender: Sender, holder: Member) -> bool:
+    """A hello that comes late: of an earlier incarnation, or of one that has left."""
+    if holder.replica != sender.replica:
+        return False  # Those of another disk do not compare.
+    if holder.state is MemberState.LEFT:
+        return sender.incarnation <= holder.incarnation
+    return sender.incarnation < holder.incarnation
 
 
 def _address_of(link: Address | Route, hello: Hello) -> Address:

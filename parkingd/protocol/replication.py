@@ -358,6 +358,10 @@ class Replication:
             due.append(self._next_sync_ms)
         return min(due, default=now_ms)
 
+    def forget_pulls(self) -> None:
+        """Answers on their way are old: none of them counts."""
+        self._pulls.clear()
+
     @property
     def is_complete(self) -> bool:
         """Nothing is known to be missing."""

@@ -24,10 +24,13 @@ from parkingd.core.plates import normalise_plate
 from parkingd.core.stays import stay_since_ms
 from parkingd.protocol.codec import unpack_event_untrusted
 from parkingd.protocol.desk import invalid_plate
+from parkingd.protocol.gates import Gates
 from parkingd.protocol.members import MemberState
+from parkingd.protocol.membership import Membership
 from parkingd.protocol.outbox import STORAGE_WARNING
 from parkingd.protocol.outcomes import (
     Failure,
+    GateRow,
     LogPage,
     LogRow,
     Lot,
@@ -52,8 +55,10 @@ BLOCKED_MARKS: Final = 1_000
 class Reports:
     """Reads of one node."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, membership: Membership, gates: Gates) -> None:
         self._shared = shared
+        self._membership = membership
+        self._gates = gates
 
     def lot(self) -> Lot:
         """Spaces, cars and state. There must be a lot."""
@@ -122,6 +127,7 @@ class Reports:
     def members(self, now: Now) -> MemberList:
         """Itself first, then by name."""
         shared, settings = self._shared, self._shared.settings
+        served = Counter(row.owner for row in self.gates(now)) if shared.has_lot else Counter()
         own = MemberRow(
             settings.name,
             MemberState.ALIVE.value,
@@ -130,7 +136,7 @@ class Reports:
             shared.advertised,
             0.0,
             None,
-            0,
+            served[settings.name],
             settings.version,
         )
         others = (
@@ -142,12 +148,16 @@ class Reports:
                 str(m.address),
                 max(0, now.mono_ms - m.last_heard_ms) / 1000,
                 m.rtt_ms,
-                0,
+                served[m.name],
                 m.version,
             )
             for m in shared.members.all()
         )
         return MemberList((own, *others))
+
+    def gates(self, now: Now) -> tuple[GateRow, ...]:
+        """Every gate, by number."""
+        return tuple(self._gates.rows(now))
 
     def member_counts(self) -> dict[str, int]:
         """Members by state, itself among the living."""
@@ -160,7 +170,12 @@ class Reports:
         shared = self._shared
         state = shared.replica.state
         lines = [*shared.warnings.values(), *shared.clock_warnings(now), *self._storage_warnings()]
+        lines.extend(
+            f"only this node does not hear {name}: the link from it is broken"
+            for name in self._membership.unheard_here_only(now)
+        )
         if shared.has_lot:
+            lines.extend(self._gates.warnings(now))
             lot = self.lot()
             if lot.overbooked:
                 lines.append(f"overbooked by {lot.overbooked}")
@@ -220,8 +235,9 @@ def _log_row(event: Event) -> LogRow:
             detail = f"{spaces} spaces, {gates} gates"
         case Setting(key=key, value=value):
             detail = f"{key} = {value}"
-        case Claim(gate=gate, owner=owner):
-            detail = owner
+        case Claim(gate=gate, owner=owner, epoch=epoch, target=target):
+            to = "" if target is None else f", released to {target}"
+            detail = f"{owner}, epoch {epoch}{to}"
         case Fence(replica=replica) | Seal(replica=replica):
             detail = replica_hex(replica)
         case _:

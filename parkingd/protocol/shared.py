@@ -26,7 +26,7 @@ class Shared:
         self.replica = replica
         self.incarnation = incarnation
         self.rng = rng
-        self.members = Members(settings)
+        self.members = Members()
         self.outbox = Outbox()
         self.replies = Replies(replica, self.outbox)
         self.counters: Counter[str] = Counter()
@@ -35,6 +35,8 @@ class Shared:
         self.clock_is_own = True
         self.advertised: str | None = None
         self.configured: frozenset[str] = frozenset()
+        self.namesake_ms: int | None = None
+        """When an older running node of the same name was last heard; None: there is none."""
         self._nonce = 0
 
     @property
@@ -59,6 +61,11 @@ class Shared:
     def has_lot(self) -> bool:
         """The lot is not only named: its founding has arrived."""
         return self.lot is not None and self.replica.state.record.founding() is not None
+
+    @property
+    def is_namesake(self) -> bool:
+        """Another node has this name and was there before: this one may not serve gates."""
+        return self.namesake_ms is not None
 
     def next_nonce(self) -> int:
         """Tells answers apart; only this node reads it."""
@@ -86,8 +93,11 @@ class Shared:
         return [m for m in self.members.alive() if lot is not None and m.lot == lot]
 
     def compare_own_head(self, name: str, theirs: CausalContext) -> None:
-        """A peer that holds later events of ours than our disk: the disk is an old copy."""
+        """What a peer holds of ours. Later events than on our disk: the disk is an old copy."""
         held, own = theirs.highest(self.replica_id), self.replica.own_seq
+        member = self.members.get(name)
+        if member is not None:
+            member.holds_own_seq = max(member.holds_own_seq, theirs.upto(self.replica_id))
         if held > own:
             self.outbox.notice(Level.WARNING, "own_events_unknown", member=name, held=held, own=own)
             self.outbox.end = StartOver(StartOverReason.DOTS_SEEN_ELSEWHERE, keep=True)

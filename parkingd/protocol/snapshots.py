@@ -1,9 +1,10 @@
 """Snapshots: the whole state with a frozen context, for a peer behind the log's floor.
 
-How it works (DESIGN section 5.4; the rules are model-checked). The sender freezes when nothing of
-its own waits for the disk and it holds the receiver's join: records are immutable tuples, so a
-consistent cut is a list. It sends a header (frozen context with intervals, early removals,
-highest hybrid time, the small state), chunks against acknowledgements, and a trailer.
+How it works (DESIGN section 5.4; the rules are model-checked). The sender freezes when it is asked
+and holds the receiver's join: records are immutable tuples, so a consistent cut is a list. As soon
+as its disk has what it had minted by then, however much it has minted since, it sends a header
+(frozen context with intervals, early removals, highest hybrid time, the small state), chunks
+against acknowledgements, and a trailer.
 
 A member stages everything and then joins it in one transaction, in slices, between which it
 applies nothing else. Only an empty joiner streams: chunks are applied as they come, events wait,
@@ -14,7 +15,7 @@ replica that is not empty make ghosts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Final
 
@@ -55,13 +56,15 @@ class Serving:
     """A snapshot on its way out."""
 
     route: Route
-    replica: ReplicaId
     nonce: int
     deadline_ms: int
-    payloads: Iterator[bytes] | None = None
-    """None: waiting for the own disk before the freeze."""
-    records: int = 0
-    root: bytes = b""
+    own_seq: int
+    """Of the sender, at the freeze: its disk has to have that before anything is sent."""
+    header: SnapshotHeader
+    payloads: Iterator[bytes]
+    root: bytes
+    has_begun: bool = False
+    """The header was sent."""
     sent: int = 0
     is_done: bool = False
 
@@ -132,39 +135,32 @@ class Snapshots:
             refusal = "busy"
         elif shared.replica.state.context.upto(sender.replica) < request.join_seq:
             refusal = "the join of the receiver is not here yet"
+        elif len(shared.replica.state.stays.early) > EARLY_MAX:
+            refusal = "too far behind itself"
         if refusal:
             shared.outbox.send(sender.link, SnapshotAbort(request.nonce, refusal))
             return
-        deadline_ms = now.mono_ms + shared.settings.snapshot_timeout_ms
-        self._serving[sender.link.id] = Serving(
-            sender.link, sender.replica, request.nonce, deadline_ms
-        )
+        serving = self._serving.get(sender.link.id)
+        if serving is None or serving.has_begun:
+            serving = self._serving[sender.link.id] = self._frozen(sender.link, request.nonce)
+        serving.nonce = request.nonce  # The disk that it waits for may be slower than it is asked.
+        serving.deadline_ms = now.mono_ms + shared.settings.snapshot_timeout_ms
         self.serve_waiting()
 
     def serve_waiting(self) -> None:
-        """Freeze for those who wait, as soon as nothing of our own waits for the disk."""
-        replica = self._shared.replica
-        if not self._serving or replica.durable_seq != replica.own_seq or self.is_joining:
-            return
-        early = len(replica.state.stays.early)
-        for serving in [each for each in self._serving.values() if each.payloads is None]:
-            if early <= EARLY_MAX:
-                self._freeze(serving)
-                continue
-            del self._serving[serving.route.id]
-            abort = SnapshotAbort(serving.nonce, "too far behind itself")
-            self._shared.outbox.send(serving.route, abort)
+        """Begin for those whose freeze has reached the disk."""
+        for serving in self._serving.values():
+            if not serving.has_begun and self._shared.replica.durable_seq >= serving.own_seq:
+                self._begin(serving)
 
-    def _freeze(self, serving: Serving) -> None:
+    def _frozen(self, route: Route, nonce: int) -> Serving:
         shared = self._shared
         state = shared.replica.state
         assert shared.lot is not None
         records = state.stays.records()
         requests = list(state.stays.requests.items())
-        serving.records, serving.root = len(records), state.root()
-        serving.payloads = _payloads(records, requests)
         header = SnapshotHeader(
-            serving.nonce,
+            nonce,
             shared.lot,
             to_wire(state.context.copy()),
             tuple(state.stays.early),
@@ -172,13 +168,18 @@ class Snapshots:
             pack_small(state.record.events.values()),
             len(records),
         )
-        shared.counters["snapshots_sent"] += 1
-        shared.outbox.send(serving.route, header)
+        payloads = _payloads(records, requests)
+        return Serving(route, nonce, 0, shared.replica.own_seq, header, payloads, state.root())
+
+    def _begin(self, serving: Serving) -> None:
+        serving.has_begun = True
+        self._shared.counters["snapshots_sent"] += 1
+        self._shared.outbox.send(serving.route, replace(serving.header, nonce=serving.nonce))
         for _ in range(CHUNK_CREDIT):
             self._send_chunk(serving)
 
     def _send_chunk(self, serving: Serving) -> None:
-        if serving.is_done or serving.payloads is None:
+        if serving.is_done:
             return
         payload = next(serving.payloads, None)
         if payload is not None:
@@ -187,7 +188,8 @@ class Snapshots:
             serving.sent += 1
             return
         serving.is_done = True
-        trailer = SnapshotTrailer(serving.nonce, serving.sent, serving.records, serving.root)
+        records = serving.header.records
+        trailer = SnapshotTrailer(serving.nonce, serving.sent, records, serving.root)
         self._shared.outbox.send(serving.route, trailer)
 
     def receive_ack(self, sender: Sender, ack: SnapshotAck, now: Now) -> None:
@@ -212,7 +214,7 @@ class Snapshots:
         if replica.own_seq and replica.durable_seq == 0:
             return  # The join has to be on disk before anybody may see it.
         nonce = shared.next_nonce()
-        deadline_ms = now.mono_ms + shared.settings.snapshot_timeout_ms
+        deadline_ms = now.mono_ms + shared.settings.snapshot_header_ms
         self._receiving = Receiving(member.name, nonce, deadline_ms, repair)
         first = replica.log.floor(replica.id) + 1
         for run in replica.own_runs(first, replica.durable_seq)[:1]:
@@ -236,6 +238,7 @@ class Snapshots:
             self._give_up("it holds events that are void", now)
             return
         receiving.header = header
+        receiving.deadline_ms = now.mono_ms + self._shared.settings.snapshot_timeout_ms
         if self._shared.replica.is_empty and not receiving.repair:
             receiving.streams = True
             self._pause(True)
@@ -286,7 +289,8 @@ class Snapshots:
         receiving = self._receiving
         if receiving is None or receiving.nonce != nonce or receiving.member != sender.name:
             return None
-        receiving.deadline_ms = now.mono_ms + self._shared.settings.snapshot_timeout_ms
+        if receiving.header is not None:
+            receiving.deadline_ms = now.mono_ms + self._shared.settings.snapshot_timeout_ms
         return receiving
 
     def _join_chunk(self, receiving: Receiving, payload: bytes, sent: set[Dot] | None) -> None:
@@ -425,7 +429,8 @@ class Snapshots:
         member = self._shared.members.get(receiving.member)
         gone = member is None or member.state in (MemberState.DEAD, MemberState.LEFT)
         if gone or now.mono_ms >= receiving.deadline_ms:
-            self._give_up("the sender fell silent", now)
+            began = gone or receiving.header is not None
+            self._give_up("the sender fell silent" if began else "it did not begin", now)
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When `tick` has something to do."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from parkingd.core.ids import Now
 from parkingd.protocol.commands import Condition, WaitFor
+from parkingd.protocol.gates import SERVED, Gates
 from parkingd.protocol.outcomes import ConditionState, Wait
 from parkingd.protocol.shared import Shared
 
@@ -14,9 +15,14 @@ class Waits:
     """All who wait at this node."""
 
     def __init__(
-        self, shared: Shared, is_synced: Callable[[], bool], is_ready: Callable[[], bool]
+        self,
+        shared: Shared,
+        gates: Gates,
+        is_synced: Callable[[], bool],
+        is_ready: Callable[[], bool],
     ) -> None:
         self._shared = shared
+        self._gates = gates
         self._is_synced = is_synced
         self._is_ready = is_ready
         self._waits: list[tuple[int, WaitFor, int]] = []
@@ -34,7 +40,7 @@ class Waits:
         """Answer whoever can be answered."""
         for wait in list(self._waits):
             handle, command, deadline_ms = wait
-            states = tuple(self._state(c) for c in command.conditions)
+            states = tuple(self._state(c, now) for c in command.conditions)
             met = all(state.met for state in states)
             if met or now.mono_ms >= deadline_ms:
                 self._waits.remove(wait)
@@ -44,13 +50,22 @@ class Waits:
         """The nearest deadline."""
         return min((deadline_ms for _, _, deadline_ms in self._waits), default=None)
 
-    def _state(self, condition: Condition) -> ConditionState:
+    def _state(self, condition: Condition, now: Now) -> ConditionState:
         if condition.key == "synced":
             value = int(self._is_synced())
         elif condition.key == "ready":
             value = int(self._is_ready())
         elif condition.key == "members":
             value = 1 + len(self._shared.members.alive())
+        elif condition.key == "gates":
+            rows = self._gates.rows(now) if self._shared.has_lot else []
+            served = sum(row.state == SERVED for row in rows)
+            is_whole = served == len(rows)
+            is_enough = served >= condition.value if condition.at_least else False
+            met = is_whole and (is_enough or served == condition.value)
+            shown = str(served) if is_whole else f"{served} of {len(rows)}"
+            sign = ">=" if condition.at_least else "="
+            return ConditionState(f"gates{sign}{condition.value}", met, shown)
         else:
             assert condition.key == "inside", condition.key
             replica = self._shared.replica

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
-from parkingd.core.ids import SEQ_MAX, ReplicaId
+from parkingd.core.ids import REQUEST_ID_BYTES, SEQ_MAX, ReplicaId
 from parkingd.protocol import checks
 from parkingd.protocol.limits import (
     CHUNK_BYTES_MAX,
     EARLY_MAX,
+    GATES_MAX,
     HELLO_PEERS_MAX,
     INTERVALS_MAX,
     NAME_LENGTH_MAX,
+    RAW_LENGTH_MAX,
     REPLICAS_MAX,
     SUSPICIONS_MAX,
 )
@@ -26,6 +28,8 @@ from parkingd.protocol.messages import (
     ContextPart,
     ContextWire,
     Delta,
+    EnterAnswer,
+    EnterAsk,
     FenceReport,
     Goodbye,
     Heartbeat,
@@ -58,6 +62,8 @@ EVENT_BYTES_MAX: Final = 24 * 1024
 CHUNKS_MAX: Final = 2**20
 RECORDS_MAX: Final = 2**40
 SPANS_MAX: Final = ARRAY_LENGTH_MAX // 3
+REMAINING_MS_MAX: Final = 24 * 3600 * 1000
+WARNINGS_MAX: Final = 16
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -110,9 +116,10 @@ def _heartbeat_fields(message: Heartbeat) -> Fields:
         message.wall_ms,
         message.refutation,
         message.leaving,
-        tuple((each.name, each.incarnation, each.refutation) for each in suspicions)
+        tuple((s.name, s.incarnation, s.refutation, s.refused) for s in suspicions)
         if suspicions
         else (),
+        None if message.gates is None else _flat(message.gates),
     )
 
 
@@ -125,15 +132,39 @@ def _heartbeat(fields: Fields) -> Heartbeat:
         integer(fields[3], 0, SEQ_MAX, "refutation"),
         checks.boolean(fields[4], "leaving"),
         tuple(map(_suspicion, checks.array(fields[5], SUSPICIONS_MAX, "suspicions"))),
+        _served_gates(fields[6]),
     )
 
 
+def _flat(gates: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    return tuple(number for pair in gates for number in pair)
+
+
+def _served_gates(value: object) -> tuple[tuple[int, int], ...] | None:
+    if value is None:
+        return None
+    flat = checks.array(value, 2 * GATES_MAX, "gates")
+    if len(flat) % 2:
+        raise checks.malformed("gates")
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return tuple((_gate(gate), _epoch(epoch)) for gate, epoch in pairs)
+
+
+def _gate(value: object) -> int:
+    return checks.integer(value, 1, GATES_MAX, "gate")
+
+
+def _epoch(value: object) -> int:
+    return checks.integer(value, 0, SEQ_MAX, "epoch")
+
+
 def _suspicion(value: object) -> Suspicion:
-    fields = checks.fields(value, 3, "suspicion")
+    fields = checks.fields(value, 4, "suspicion")
     return Suspicion(
         checks.name(fields[0]),
         checks.integer(fields[1], 0, checks.INCARNATION_MAX, "incarnation"),
         checks.integer(fields[2], 0, SEQ_MAX, "refutation"),
+        checks.boolean(fields[3], "refused"),
     )
 
 
@@ -404,6 +435,66 @@ def _events(value: object) -> tuple[bytes, ...]:
     return cast("tuple[bytes, ...]", events)
 
 
+def _enter_ask_fields(message: EnterAsk) -> Fields:
+    return (
+        message.nonce,
+        message.plate,
+        message.gate,
+        message.request,
+        message.epoch,
+        message.owner,
+        message.remaining_ms,
+    )
+
+
+def _enter_ask(fields: Fields) -> EnterAsk:
+    return EnterAsk(
+        checks.integer(fields[0], 0, checks.NONCE_MAX, "nonce"),
+        checks.text(fields[1], "plate", RAW_LENGTH_MAX),
+        _gate(fields[2]),
+        checks.binary(fields[3], REQUEST_ID_BYTES, "request"),
+        _epoch(fields[4]),
+        _owner(fields[5]),
+        checks.integer(fields[6], 0, REMAINING_MS_MAX, "remaining"),
+    )
+
+
+def _enter_answer_fields(message: EnterAnswer) -> Fields:
+    return (
+        message.nonce,
+        message.answer,
+        message.reason,
+        message.epoch,
+        message.owner,
+        message.incarnation,
+        message.free,
+        message.detail,
+        message.hint,
+        message.warnings,
+    )
+
+
+def _enter_answer(fields: Fields) -> EnterAnswer:
+    warnings = checks.array(fields[9], WARNINGS_MAX, "warnings")
+    return EnterAnswer(
+        checks.integer(fields[0], 0, checks.NONCE_MAX, "nonce"),
+        checks.text(fields[1], "answer", NAME_LENGTH_MAX),
+        checks.text(fields[2], "reason", NAME_LENGTH_MAX),
+        _epoch(fields[3]),
+        _owner(fields[4]),
+        checks.integer(fields[5], 0, checks.INCARNATION_MAX, "incarnation"),
+        checks.integer(fields[6], -SEQ_MAX, SEQ_MAX, "free"),
+        checks.text(fields[7], "detail"),
+        checks.text(fields[8], "hint"),
+        tuple(checks.text(warning, "warning") for warning in warnings),
+    )
+
+
+def _owner(value: object) -> str:
+    """A name, or nothing: nobody is known."""
+    return "" if value == "" else checks.name(value)
+
+
 # --- the table ---------------------------------------------------------------------------------
 
 KIND_OF: Final[dict[type, int]] = {}
@@ -432,7 +523,7 @@ KIND_SNAPSHOT_CHUNK: Final = 11
 
 _register(1, Hello, 10, _hello_fields, _hello)
 _register(2, Refused, 2, _refused_fields, _refused)
-_register(3, Heartbeat, 6, _heartbeat_fields, _heartbeat)
+_register(3, Heartbeat, 7, _heartbeat_fields, _heartbeat)
 _register(4, Goodbye, 1, _goodbye_fields, _goodbye)
 _register(KIND_DELTA, Delta, 1, _delta_fields, _delta)
 _register(6, Pull, 5, _pull_fields, _pull)
@@ -447,3 +538,5 @@ _register(14, SnapshotAbort, 2, _snapshot_abort_fields, _snapshot_abort)
 _register(15, RootQuery, 1, _root_query_fields, _root_query)
 _register(16, RootAnswer, 3, _root_answer_fields, _root_answer)
 _register(17, FenceReport, 2, _fence_report_fields, _fence_report)
+_register(18, EnterAsk, 7, _enter_ask_fields, _enter_ask)
+_register(19, EnterAnswer, 10, _enter_answer_fields, _enter_answer)

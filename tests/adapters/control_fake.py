@@ -11,8 +11,10 @@ from pathlib import Path
 
 from parkingd.adapters.control import ControlServer
 from parkingd.adapters.rundir import ControlLock, control_socket_path
+from parkingd.core.gates import Fence
 from parkingd.protocol.command_parsing import Backup, Direct, Version
 from parkingd.protocol.commands import (
+    AskToEnter,
     Command,
     Correct,
     ForgetMember,
@@ -20,6 +22,7 @@ from parkingd.protocol.commands import (
     Leave,
     ReadCandidates,
     ReadDigest,
+    ReadGates,
     ReadLog,
     ReadLot,
     ReadMembers,
@@ -27,6 +30,7 @@ from parkingd.protocol.commands import (
     ReadVehicles,
     RecordExit,
     Remove,
+    SetGates,
     SetSpaces,
     Track,
     WaitFor,
@@ -37,11 +41,14 @@ from parkingd.protocol.outcomes import (
     CandidateRow,
     Change,
     ConditionState,
+    Decision,
     Digest,
     DigestGroup,
     Entry,
     Exit,
     Failure,
+    GateList,
+    GateRow,
     ImportResult,
     Left,
     LogPage,
@@ -60,6 +67,7 @@ from parkingd.protocol.outcomes import (
 REPLICA = 0xAB
 NOON_MS = 1_785_585_600_000
 NOON = "2026-08-01T12:00:00.000Z"
+OWNER_SCORE = 0xFE
 
 Answer = Callable[[Command], Iterable[Outcome]]
 
@@ -97,6 +105,8 @@ class FakeNode:
                 if gate > 4:
                     return (Failure("unknown_gate", f"the lot has 4 gates, not {gate}"),)
                 return (Entry(plate, gate, (REPLICA, 7), NOON_MS, ("missed_exit",)),)
+            case AskToEnter(plate=plate, gate=gate, request=request):
+                return (_decide(plate, gate, request),)
             case RecordExit(plate=plate, gate=gate):
                 return (Exit(plate, gate, "exact", 12.5, (REPLICA, 8)),)
             case ReadLot():
@@ -106,6 +116,8 @@ class FakeNode:
             case Where(plate=plate):
                 rows = tuple(row for row in self.rows if row[0] == plate)
                 return (Vehicle(plate, bool(rows), rows),)
+            case ReadGates():
+                return (_GATES,)
             case ReadMembers():
                 return (
                     MemberList(
@@ -122,7 +134,7 @@ class FakeNode:
             case ReadCandidates():
                 row = CandidateRow("static", "10.0.0.9:7744", None, "refused", "\x1b[2Jno")
                 return (CandidateList((row,)),)
-            case SetSpaces() | Correct() | Remove():
+            case SetSpaces() | SetGates() | Correct() | Remove():
                 return (Change(((REPLICA, 1),), ((REPLICA, 9),), (), "as asked"),)
             case ForgetMember(name=name):
                 if name == "nobody":
@@ -153,6 +165,21 @@ class FakeNode:
         return ImportResult(len(good), len(command.rows) - len(fresh), failed)
 
 
+def _decide(plate: str, gate: int, request: bytes | None) -> Decision:
+    if gate > 4:
+        return Decision("denied", "unknown_gate", plate, gate, None, None, 99, request=request)
+    fence = Fence(7, OWNER_SCORE, "gary")
+    return Decision("admitted", "ok", plate, gate, 7, "gary", 98, fence, request)
+
+
+_GATES = GateList(
+    (
+        GateRow(1, "gary", 7, "served", ("gary",)),
+        GateRow(2, "gary", 9, "contested", ("gary", "joe")),
+        GateRow(3, None, 8, "unowned", ()),
+        GateRow(4, "mary", 12, "moving", ("mary",), "gary"),
+    )
+)
 _LOT = Lot("0" * 32, 100, 1, 99, 0, "open", "local", ())
 _STATUS = Status(
     replica=REPLICA,

@@ -16,8 +16,8 @@ import pytest
 from parkingd.adapters.rundir import ControlLock, control_socket_path
 from parkingd.cli import ctl_target
 from parkingd.cli.ctl import main
-from parkingd.protocol.commands import Correct, Remove, Track, WaitFor
-from parkingd.protocol.outcomes import ErrorCode, Failure
+from parkingd.protocol.commands import AskToEnter, Correct, Remove, SetGates, Track, WaitFor
+from parkingd.protocol.outcomes import Decision, ErrorCode, Failure
 from tests.adapters.control_fake import REPLICA, RunningServer, running, vehicle_rows
 
 
@@ -65,20 +65,26 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
     [
         ("track ABC123 1", "Entry", 0),
         ("track ABC123 --gate 1", "Entry", 0),
+        ("enter ABC123 1", "Decision", 0),
+        ("enter ABC123 --gate 1", "Decision", 0),
+        ("enter ABC123 99", "Decision", 1),
         ("exit ABC123 1", "Exit", 0),
         ("lot", "Lot", 0),
         ("vehicles", "VehicleList", 0),
         ("where CAR000000", "Vehicle", 0),
         ("where NOBODY", "Vehicle", 5),
+        ("gates", "GateList", 0),
         ("members", "MemberList", 0),
         ("status", "Status", 0),
         ("digest", "Digest", 0),
         ("discover", "CandidateList", 0),
         ("set spaces 120", "Change", 0),
+        ("set gates 6", "Change", 0),
         ("correct ABC123 ABC128", "Change", 0),
         ("remove ABC123", "Change", 0),
         ("wait --for members=1 --for ready", "Wait", 0),
         ("wait --for members=3", "Wait", 4),
+        ("wait --for gates=4", "Wait", 0),
         ("backup copy.db", "Backup", 0),
         ("leave", "Left", 0),
         ("version", "Version", 0),
@@ -97,7 +103,20 @@ def test_a_command_prints_its_kind_and_exits_as_the_contract_says(
 
 
 @pytest.mark.parametrize("output", ["table", "tsv", "jsonl"])
-@pytest.mark.parametrize("line", ["vehicles", "lot", "status", "members", "digest", "where X"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vehicles",
+        "lot",
+        "status",
+        "gates",
+        "members",
+        "digest",
+        "where X",
+        "enter A 1",
+        "enter A 9",
+    ],
+)
 def test_every_answer_can_be_printed_in_every_form(
     ctl: Ctl, server: RunningServer, line: str, output: str
 ) -> None:
@@ -112,9 +131,13 @@ def test_every_answer_can_be_printed_in_every_form(
         ("members forget joe", "member_alive", 6),
         ("set spaces -5", "usage", 2),
         ("track ABC123 0", "usage", 2),
-        ("enter ABC123 1", "usage", 2),
-        ("set gates 9", "usage", 2),
-        ("wait --for gates=4", "usage", 2),
+        ("enter ABC123 0", "usage", 2),
+        ("enter ABC123 1 --request-id 00", "usage", 2),
+        ("watch", "usage", 2),
+        ("set gates 0", "usage", 2),
+        ("set gates 1001", "usage", 2),
+        ("set doors 4", "usage", 2),
+        ("wait --for gates", "usage", 2),
         ("wait", "usage", 2),
         ("stauts", "usage", 2),
         ("lot --timeout 0", "usage", 2),
@@ -186,6 +209,84 @@ def test_a_time_out_says_with_which_request_id_to_repeat(ctl: Ctl, server: Runni
     assert "may have" not in ctl("lot", "--timeout", "0.05").err
 
 
+@pytest.mark.parametrize("reason", ["full", "already_inside", "invalid_plate", "no_owner"])
+def test_a_denial_exits_1_and_is_an_answer_and_no_error(
+    ctl: Ctl, server: RunningServer, reason: str
+) -> None:
+    server.node.instead = Decision("denied", reason, "ABC123", 1, None, None, None)
+    run = ctl("enter", "ABC123", "1", "--json")
+    assert (run.status, run.err) == (1, "")
+    assert (run.json["decision"], run.json["reason"]) == ("denied", reason)
+
+
+def test_a_decision_is_one_line_for_people(ctl: Ctl, server: RunningServer) -> None:
+    run = ctl("enter", "ABC123", "1", "-o", "table")
+    assert (run.status, run.err) == (0, "")
+    assert run.out == "admitted ABC123 at gate 1 (gary, epoch 7): 98 free\n"
+    run = ctl("enter", "ABC123", "9", "-o", "table")
+    assert (run.status, run.err) == (1, "")
+    assert run.out == "denied ABC123 at gate 9: the lot has no such gate\n"
+
+
+@pytest.mark.parametrize("output", ["table", "tsv"])
+@pytest.mark.parametrize("reason", ["no_owner", "not_ready"])
+def test_who_got_no_decision_is_told_to_repeat_the_request(
+    ctl: Ctl, server: RunningServer, reason: str, output: str
+) -> None:
+    server.node.instead = Decision("denied", reason, "A", 1, None, None, None, hint="again")
+    run = ctl("enter", "A", "1", "-o", output)
+    assert run.status == 1
+    (sent,) = server.node.seen
+    assert isinstance(sent, AskToEnter)
+    assert sent.request is not None
+    (advice,) = run.err.splitlines()
+    assert "may have been admitted" in advice
+    assert f"--request-id {sent.request.hex()}" in advice
+    assert ctl("enter", "A", "1", "--json").json["hint"] == "again"
+
+
+def test_who_was_denied_by_a_decision_is_not_told_to_repeat_it(
+    ctl: Ctl, server: RunningServer
+) -> None:
+    server.node.instead = Decision("denied", "full", "A", 1, 7, "gary", 0)
+    assert ctl("enter", "A", "1").err == ""
+    server.node.instead = Decision("denied", "draining", "A", 1, None, None, 0, hint="ask \x1b")
+    assert ctl("enter", "A", "1").err == "  ask \\x1b\n"
+
+
+def test_a_time_out_of_enter_says_that_the_car_may_have_been_admitted(
+    ctl: Ctl, server: RunningServer
+) -> None:
+    server.node.silent = True
+    run = ctl("enter", "ABC123", "1", "--timeout", "0.05", "--json")
+    assert (run.status, run.error["code"]) == (4, "timed_out")
+    assert "may have been admitted" in run.error["reason"]
+    (sent,) = server.node.seen
+    assert isinstance(sent, AskToEnter)
+    assert sent.request is not None
+    assert f"--request-id {sent.request.hex()}" in run.error["hint"]
+
+
+def test_the_id_of_an_enter_is_new_each_time_or_the_given_one(
+    ctl: Ctl, server: RunningServer
+) -> None:
+    given = "0123456789abcdef" * 2
+    assert ctl("enter", "A", "1", "--request-id", given, "--json").json["request"] == given
+    ids = {ctl("enter", "A", "1", "--json").json["request"] for _ in range(2)}
+    assert len(ids | {given}) == 3
+
+
+def test_the_gates_are_shown_with_what_is_wrong_in_words(ctl: Ctl, server: RunningServer) -> None:
+    table = ctl("gates", "-o", "table").out
+    assert "contested  claimed by gary, joe" in table
+    assert "unowned    nobody serves it" in table
+    assert "moving     to gary" in table
+    status = dict(line.split(maxsplit=1) for line in ctl("status", "-o", "table").out.splitlines())
+    assert status["gates.owned"] == "1, 2"
+    assert status["gates.unowned"] == "3: nobody serves it"
+    assert status["gates.contested"] == "none"
+
+
 def test_the_request_id_that_is_given_is_sent(ctl: Ctl, server: RunningServer) -> None:
     ctl("track", "ABC123", "1", "--request-id", "0123456789abcdef" * 2)
     ctl("track", "ABC123", "1")
@@ -198,8 +299,10 @@ def test_the_request_id_that_is_given_is_sent(ctl: Ctl, server: RunningServer) -
 def test_arguments_reach_the_node_as_they_were_given(ctl: Ctl, server: RunningServer) -> None:
     ctl("correct", "abc 123", "ÄB-9")
     ctl("remove", "X", "--dot", f"{REPLICA:016x}:7")
-    ctl("wait", "--for", "inside>=1", "--for", "synced")
-    correct, remove, wait = server.node.seen
+    ctl("wait", "--for", "inside>=1", "--for", "gates=4", "--for", "synced")
+    ctl("set", "gates", "6")
+    ctl("enter", "abc 123", "3")
+    correct, remove, wait, gates, enter = server.node.seen
     assert isinstance(correct, Correct)
     assert (correct.old_plate, correct.new_plate) == ("abc 123", "ÄB-9")
     assert isinstance(remove, Remove)
@@ -207,8 +310,13 @@ def test_arguments_reach_the_node_as_they_were_given(ctl: Ctl, server: RunningSe
     assert isinstance(wait, WaitFor)
     assert [(each.key, each.value, each.at_least) for each in wait.conditions] == [
         ("inside", 1, True),
+        ("gates", 4, False),
         ("synced", 1, True),
     ]
+    assert isinstance(gates, SetGates)
+    assert gates.gates == 6
+    assert isinstance(enter, AskToEnter)
+    assert (enter.plate, enter.gate) == ("abc 123", 3)
 
 
 def test_bytes_that_are_no_text_are_a_usage_error(ctl: Ctl, server: RunningServer) -> None:
@@ -413,7 +521,9 @@ SLOW_TO_LOAD = [
 ]
 
 
-@pytest.mark.parametrize("line", ["lot", "track ABC123 1", "vehicles", "status --json"])
+@pytest.mark.parametrize(
+    "line", ["lot", "track ABC123 1", "enter A 1", "vehicles", "status --json"]
+)
 def test_a_one_shot_command_loads_nothing_that_is_slow_to_load(
     server: RunningServer, line: str
 ) -> None:
@@ -465,5 +575,7 @@ def test_an_interruption_exits_130_and_names_the_request_id(
     monkeypatch.setattr("parkingd.adapters.client.ControlClient.call", interrupt)
     run = ctl("track", "A", "1")
     assert run.status == 130
+    assert "may have been recorded" in run.err
     assert "--request-id" in run.err
+    assert "may have been admitted" in ctl("enter", "A", "1").err
     assert ctl("lot").status == 130

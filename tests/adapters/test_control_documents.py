@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from parkingd.adapters.document_values import envelope, rfc3339
-from parkingd.adapters.documents import to_document, to_wire
+from parkingd.adapters.documents import _FORMS, to_document, to_wire
+from parkingd.core.gates import Fence
 from parkingd.protocol.commands import (
+    AskToEnter,
     Command,
     Correct,
     ImportRows,
     Leave,
     ReadCandidates,
     ReadDigest,
+    ReadGates,
     ReadLot,
     ReadMembers,
     ReadStatus,
     ReadVehicles,
     RecordExit,
+    SetGates,
     Track,
     WaitFor,
     Where,
 )
-from parkingd.protocol.outcomes import Failure, LogPage, VehicleList
+from parkingd.protocol.outcomes import Decision, Failure, LogPage, Outcome, VehicleList
 from tests.adapters.control_fake import NOON, NOON_MS, FakeNode
 
 FIELDS: list[tuple[Command, str, set[str]]] = [
@@ -33,6 +39,7 @@ FIELDS: list[tuple[Command, str, set[str]]] = [
     ),
     (ReadVehicles(), "VehicleList", {"items"}),
     (Where("A"), "Vehicle", {"inside", "items"}),
+    (ReadGates(), "GateList", {"items"}),
     (ReadMembers(), "MemberList", {"items"}),
     (
         ReadStatus(),
@@ -53,12 +60,18 @@ FIELDS: list[tuple[Command, str, set[str]]] = [
     (ReadDigest(), "Digest", {"items", "unreachable"}),
     (Track("A", 1, None), "Entry", {"plate", "gate", "dot", "time", "warnings"}),
     (
+        AskToEnter("A", 1, None),
+        "Decision",
+        {"decision", "reason", "plate", "gate", "epoch", "owner", "free"},
+    ),
+    (
         RecordExit("A", 1, None),
         "Exit",
         {"plate", "gate", "matched", "stay_s", "dot", "warnings"},
     ),
     (ReadCandidates(), "CandidateList", {"items"}),
     (Correct("A", "B", None), "Change", {"closed", "created", "warnings"}),
+    (SetGates(6, None), "Change", {"closed", "created", "warnings"}),
     (ImportRows(()), "ImportResult", {"accepted", "skipped", "failed", "failed_count"}),
     (WaitFor(()), "Wait", {"met", "conditions"}),
     (Leave(), "Left", {"final_seq", "safe_with"}),
@@ -73,6 +86,58 @@ def test_a_kind_has_the_fields_of_the_contract(
     given, body = to_document(outcome)
     assert given == kind
     assert fields <= set(body)
+
+
+def test_every_outcome_has_a_form_of_its_own_kind() -> None:
+    assert set(_FORMS) == set(get_args(Outcome))
+    kinds = [kind for kind, _ in _FORMS.values()]
+    assert len(set(kinds)) == len(kinds)
+
+
+def test_a_decision_brings_the_fence_and_the_request_id_in_hex() -> None:
+    request = bytes(range(16))
+    fence = Fence(7, 0xAB, "gary")
+    decision = Decision("admitted", "ok", "A", 1, 7, "gary", 41, fence, request, ("repeated",))
+    assert to_document(decision) == (
+        "Decision",
+        {
+            "decision": "admitted",
+            "reason": "ok",
+            "plate": "A",
+            "gate": 1,
+            "epoch": 7,
+            "owner": "gary",
+            "free": 41,
+            "fence": [7, "00000000000000ab", "gary"],
+            "warnings": ["repeated"],
+            "hint": "",
+            "request": "000102030405060708090a0b0c0d0e0f",
+        },
+    )
+
+
+def test_a_denial_has_no_fence_and_what_is_not_known_is_null() -> None:
+    decision = Decision("denied", "no_owner", "A", 1, None, None, None, hint="do this")
+    body = to_document(decision)[1]
+    nothing = {key for key, value in body.items() if value is None}
+    assert nothing == {"epoch", "owner", "free", "fence", "request"}
+    assert body["hint"] == "do this"
+
+
+def test_fences_in_documents_are_ordered_as_fences_are() -> None:
+    """Whatever opens a barrier may compare what it reads as it is."""
+    fences = [
+        Fence(epoch, score, owner)
+        for epoch in (9, 10)
+        for score in (0, 0x9F, 2**60, 2**64 - 1)
+        for owner in ("gary", "joe")
+    ]
+    shown = [
+        to_document(Decision("admitted", "ok", "A", 1, f.epoch, f.owner, 1, f))[1]["fence"]
+        for f in fences
+    ]
+    assert fences == sorted(fences)
+    assert shown == sorted(shown)
 
 
 def test_a_failure_is_an_error_with_code_reason_and_hint() -> None:
@@ -108,6 +173,14 @@ def test_items_have_the_fields_of_the_contract() -> None:
         "rtt_ms",
         "gates",
         "version",
+    }
+    assert first(ReadGates()) == {
+        "gate": 1,
+        "owner": "gary",
+        "epoch": 7,
+        "state": "served",
+        "claims": ["gary"],
+        "target": None,
     }
     assert first(ReadMembers())["replica"] == "00000000000000ab"
     assert set(first(ReadCandidates())) == {"source", "address", "name", "state", "detail"}

@@ -16,14 +16,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.bench import (
+    arrivals,
+    failover,
+    heartbeats,
     idle,
     importing,
     joining,
     latency,
+    leaving,
     machine,
     reading,
     repair,
     simulator,
+    starting,
 )
 from tests.bench.figures import BenchError, Figure, Unavailable, table
 from tests.bench.processes import Lot
@@ -37,6 +42,12 @@ ROWS: Final[dict[str, Measure]] = {
     "join1m": joining.measure_many,
     "repair": repair.measure,
     "idle": idle.measure,
+    "heartbeats": heartbeats.measure,
+    "kill": failover.measure_kill,
+    "freeze": failover.measure_freeze,
+    "leave": leaving.measure,
+    "start": starting.measure,
+    "arrivals": arrivals.measure,
     "read": reading.measure,
     "command": reading.measure_command,
     "simulator": simulator.measure,

@@ -15,10 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from parkingd.adapters.client import ControlClient, Trouble
 from tests.bench.cars import ask
@@ -82,14 +85,32 @@ class Node:
 
     def wall_s_of(self, event: str) -> float:
         """When the log first named this event. Raises BenchError if it has not."""
+        for entry in self._entries():
+            if entry.get("event") == event:
+                return datetime.fromisoformat(entry["ts"]).timestamp()
+        raise BenchError(f"the log of {self.name} does not name {event}")
+
+    def events(self) -> Counter[str]:
+        """How often the log has named each event."""
+        return Counter(str(entry.get("event")) for entry in self._entries())
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
         for line in self.log.read_text().splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            if entry.get("event") == event:
-                return datetime.fromisoformat(entry["ts"]).timestamp()
-        raise BenchError(f"the log of {self.name} does not name {event}")
+            if isinstance(entry, dict):
+                yield entry
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT whatever happens meanwhile."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it, the hard way when it takes too long."""
@@ -116,7 +137,9 @@ class Lot:
     profile: Path | None = None
     """Where profiles of the daemons' loops go; None: they are not profiled."""
 
-    def __init__(self) -> None:
+    def __init__(self, *flags: str) -> None:
+        """``flags``: for every daemon of this lot."""
+        self._flags = flags
         self.home = Path(tempfile.mkdtemp(prefix="pkb", dir=self.directory))
         self.nodes: dict[str, Node] = {}
 
@@ -143,13 +166,14 @@ class Lot:
         return kept | {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home)}
 
     def start(self, name: str, *, mdns: bool = False) -> Node:
-        """Start a daemon; returns at once."""
+        """Start a daemon, for the first time or again; returns at once."""
         interpreter = [sys.executable]
         if self.profile is not None:
             out = self.profile / f"{self.home.name}-{name}.prof"
             interpreter += ["-m", "cProfile", "-o", str(out)]
         command = [*interpreter, "-m", "parkingd", "--name", name, "--host", "127.0.0.1"]
         command += ["--log-format", "json", *(() if mdns else ("--no-mdns",))]
+        command += self._flags
         log = self.home / f"{name}.log"
         with log.open("ab") as stream:
             process = subprocess.Popen(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pty
 import re
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -17,58 +15,17 @@ from contextlib import suppress
 import pytest
 
 from tests.daemon.harness import COMMAND, Cluster, Daemon, until
+from tests.net.network import Network, refusal
 
 FOUND_S = 5.0
 """The promise is 2 s; this leaves room for a machine that runs other tests."""
 
-_networks = itertools.count(1)
-
-
-class Network:
-    """Network namespaces joined by a bridge: machines of one LAN, or one without any."""
-
-    def __init__(self) -> None:
-        self._tag = f"pk{os.getpid() % 100_000}"
-        self._namespaces: list[str] = []
-
-    def ip(self, *words: str) -> None:
-        ended = subprocess.run(["ip", *words], capture_output=True, check=False)
-        if ended.returncode != 0:
-            pytest.skip(f"ip {' '.join(words)}: {ended.stderr.decode().strip()}")
-
-    def add_machine(self) -> tuple[str, ...]:
-        """A machine that has only itself; the words that run a command there."""
-        name = f"{self._tag}n{next(_networks)}"
-        self.ip("netns", "add", name)
-        self._namespaces.append(name)
-        self.ip("-n", name, "link", "set", "lo", "up")
-        return ("ip", "netns", "exec", name)
-
-    def join_lan(self, prefix: tuple[str, ...], number: int) -> None:
-        """Plug it into the bridge, which the first one carries."""
-        name, first = prefix[-1], self._namespaces[0]
-        if number == 1:
-            self.ip("-n", first, "link", "add", "lan", "type", "bridge")
-            self.ip("-n", first, "addr", "add", "10.77.0.1/24", "dev", "lan")
-            self.ip("-n", first, "link", "set", "lan", "up")
-            return
-        plug = f"plug{number}"
-        self.ip(
-            "-n", first, "link", "add", plug, "type", "veth", "peer", "name", "eth0", "netns", name
-        )
-        self.ip("-n", first, "link", "set", plug, "master", "lan", "up")
-        self.ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
-        self.ip("-n", name, "link", "set", "eth0", "up")
-
-    def close(self) -> None:
-        for name in self._namespaces:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    if shutil.which("ip") is None or os.geteuid() != 0:
-        pytest.skip("networks can be made by root only")
+    why = refusal()
+    if why is not None:
+        pytest.skip(why)
     network = Network()
     yield network
     network.close()
@@ -98,10 +55,9 @@ def test_three_machines_of_one_lan_find_each_other_by_mdns_alone(
     cluster: Cluster, network: Network
 ) -> None:
     started: list[Daemon] = []
-    for number, name in enumerate(("gary", "diane", "joe"), start=1):
-        machine = network.add_machine()
-        network.join_lan(machine, number)
-        started.append(cluster.start(name, mdns=True, apart=True, prefix=machine, answers=False))
+    for name in ("gary", "diane", "joe"):
+        prefix = network.add_machine().prefix
+        started.append(cluster.start(name, mdns=True, apart=True, prefix=prefix, answers=False))
     for daemon in started:
         until(daemon.answers, "it answers")
     last_s = time.monotonic()
@@ -121,12 +77,10 @@ def test_three_machines_of_one_lan_find_each_other_by_mdns_alone(
 def test_a_daemon_of_another_cluster_shows_in_discover_by_mdns(
     cluster: Cluster, network: Network
 ) -> None:
-    machines = [network.add_machine(), network.add_machine()]
-    for number, machine in enumerate(machines, start=1):
-        network.join_lan(machine, number)
-    gary = cluster.start("gary", mdns=True, apart=True, prefix=machines[0], lot=False)
+    here, there = network.add_machine().prefix, network.add_machine().prefix
+    gary = cluster.start("gary", mdns=True, apart=True, prefix=here, lot=False)
     annex = ("--cluster", "annex")
-    other = cluster.start("other", *annex, mdns=True, apart=True, prefix=machines[1], lot=False)
+    other = cluster.start("other", *annex, mdns=True, apart=True, prefix=there, lot=False)
 
     def states() -> set[str]:
         return {item["state"] for item in gary.read("discover")["items"]}
@@ -140,7 +94,7 @@ def test_without_multicast_the_daemons_of_one_machine_find_each_other_and_say_so
     cluster: Cluster, network: Network
 ) -> None:
     """Somebody else holds the mDNS port and does not share it."""
-    machine = network.add_machine()
+    machine = network.add_machine(plugged=False).prefix
     block = (
         "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
         "s.bind(('', 5353)); print('held', flush=True); time.sleep(60)"

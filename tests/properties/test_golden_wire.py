@@ -44,7 +44,9 @@ MESSAGES: tuple[msg.Message, ...] = (
         (msg.Address("fd00::2", 7746),),
     ),
     msg.Refused(msg.REFUSED_NAME_TAKEN, "held since yesterday"),
-    msg.Heartbeat(4_000, 300, WALL_MS, 2, False, (msg.Suspicion("hoek", WALL_MS, 1),)),
+    msg.Heartbeat(
+        4_000, 300, WALL_MS, 2, False, (msg.Suspicion("hoek", WALL_MS, 1, True),), ((1, 4), (3, 9))
+    ),
     msg.Goodbye(300),
     msg.Delta(RUNS),
     msg.Pull(12, LOT, CONTEXT, None, ROOT),
@@ -59,6 +61,8 @@ MESSAGES: tuple[msg.Message, ...] = (
     msg.RootQuery(14),
     msg.RootAnswer(14, ROOT, CONTEXT),
     msg.FenceReport(CONTEXT[0], (REPLICA, OTHER)),
+    msg.EnterAsk(15, "mü-kr 1", 3, CAUSE, 4, "hoek", 4_900),
+    msg.EnterAnswer(15, "denied", "full", 4, "hoek", WALL_MS, -1, "", "", ("repeated",)),
 )
 
 BODIES: tuple[ev.Body, ...] = (

@@ -2,6 +2,7 @@
 
     --seed N [--trace]          one seed; with every line of its trace
     --seeds A:B [--jobs 2]      many; ends with the first failure, after showing its trace
+    --corpus                    those that once failed
     --plant NAME                with a fault planted in the product: must be caught
 
 Exit status: 0 all passed, 128 no convergence, 129 a promise broken, 127 a crash or an assertion.
@@ -15,9 +16,11 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 from tests.sim import faults
+from tests.sim.corpus import ONCE_FAILED
 from tests.sim.options import draw
 from tests.sim.run import Result, run
 from tests.sim.trace import Trace
@@ -28,6 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", help="FIRST:END, END not included")
+    parser.add_argument("--corpus", action="store_true", help="the seeds that once failed")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--trace", action="store_true", help="print every line")
     parser.add_argument("--plant", choices=sorted(faults.PLANTS))
@@ -35,7 +39,10 @@ def main() -> int:
         "--keep-going", action="store_true", help="do not end with the first failure"
     )
     arguments = parser.parse_args()
-    if arguments.seed is not None:
+    seeds: Sequence[int]
+    if arguments.corpus:
+        seeds = tuple(ONCE_FAILED)
+    elif arguments.seed is not None:
         seeds = range(arguments.seed, arguments.seed + 1)
     else:
         first, _, end = (arguments.seeds or "0:20").partition(":")
@@ -56,7 +63,7 @@ def main() -> int:
     return failed[0].code if failed else 0
 
 
-def play(seeds: range, arguments: argparse.Namespace) -> list[Result]:
+def play(seeds: Sequence[int], arguments: argparse.Namespace) -> list[Result]:
     """All seeds, or up to the first that fails."""
     results: list[Result] = []
     figures: Counter[str] = Counter()
@@ -85,6 +92,8 @@ def play(seeds: range, arguments: argparse.Namespace) -> list[Result]:
         if result.code and not single:
             line = result.text.splitlines()[-1]
             print(f"seed {result.seed}: {result.code} {line}")
+            if result.seed in ONCE_FAILED:
+                print(f"  it once showed: {ONCE_FAILED[result.seed]}")
     node_s = sum(result.virtual_ms * result.nodes for result in results) / 1000
     wall_s, cpu_s = time.monotonic() - began, time.process_time() - cpu
     failed = sum(1 for result in results if result.code)

@@ -8,9 +8,11 @@ dots, and only the plates they touch, are looked at again. Checked at every step
   view             equals the reference function of the own context, for each touched plate, and a
                    plate shown more than once is listed as a conflict (P3, P4, P9)
   commit first     no message and no reply names an own event that is not on the own disk
+  seal             a seal leaves out nothing that a replica which must be asked holds
   survival         a disk that comes back still holds what it acknowledged (P2)
 
-and from time to time: equal contexts without holes have equal roots.
+and from time to time: equal contexts without holes have equal roots. What is said of gates, of
+members and of cars that ask is judged in `owners`, `deaths` and `admissions`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from parkingd.core.causal import CausalContext, Span
+from parkingd.core.events import Claim, Enter, Event, Exit, Seal, Setting
 from parkingd.core.ids import Dot, ReplicaId
 from parkingd.core.records import STAY_FIELDS
 from parkingd.core.stays import stay_cause
@@ -31,22 +34,16 @@ from parkingd.protocol.effects import (
     StartOver,
     StoredState,
 )
-from tests.sim.history import History, Violation
+from tests.sim.admissions import Acknowledged, Admissions
+from tests.sim.deaths import Deaths
+from tests.sim.history import History, Violation, sealed_in
+from tests.sim.owners import Owners
 from tests.sim.trace import dot_text, event_text, short
 
 if TYPE_CHECKING:
     from parkingd.protocol.node import Node
     from tests.sim.cluster import Cluster
     from tests.sim.machine import Machine
-
-
-class Acknowledged(NamedTuple):
-    """A reply named this dot: the disk it was given from vouches for it."""
-
-    dot: Dot
-    machine: int
-    disk_age: int
-    time_ms: int
 
 
 class Carried(NamedTuple):
@@ -78,6 +75,14 @@ class Checkers:
         self._committed: dict[ReplicaId, int] = {}
         self._views: dict[int, View] = {}
         self.looked = 0
+        self.owners = Owners(cluster)
+        self.deaths = Deaths(cluster)
+        self.admissions = Admissions(cluster)
+
+    @property
+    def vouched(self) -> dict[bytes, list[Acknowledged]]:
+        """By request: the records of entries that disks vouch for."""
+        return self.admissions.vouched
 
     # --- around a verb ---------------------------------------------------------------------------
 
@@ -85,14 +90,18 @@ class Checkers:
         """What the verb minted becomes known; what it lets out is checked."""
         for batch in effects.persist:
             if batch.wipe:
-                self._views.pop(machine.index, None)
+                self._forget(machine)
             for run in batch.runs:
                 self._see_run(machine, run, to_disk=True)
         for outgoing in effects.outgoing:
             if isinstance(outgoing, Publish | Send):
                 self._check_message(machine, outgoing.message)
+                if isinstance(outgoing, Send):
+                    self.admissions.sent(machine, outgoing)
         for reply in effects.replies:
             self._check_reply(machine, reply)
+        if effects.notices:
+            self.deaths.noticed(machine, effects.notices)
 
     def after_verb(self, machine: Machine, node: Node) -> None:
         """The view must follow from the context."""
@@ -101,6 +110,7 @@ class Checkers:
         if view is None:
             view = self._views[machine.index] = View({}, {})
         if context.vector == view.vector and context.intervals == view.intervals:
+            self.owners.after_verb(machine, node)
             return
         if is_joining(node):
             return
@@ -109,6 +119,7 @@ class Checkers:
         view.intervals = {origin: list(spans) for origin, spans in context.intervals.items()}
         for plate in plates:
             self.check_plate(machine, node, plate)
+        self.owners.after_verb(machine, node)
 
     def _new_dots(self, machine: Machine, context: CausalContext, view: View) -> dict[str, None]:
         plates: dict[str, None] = {}
@@ -146,6 +157,8 @@ class Checkers:
                 f"{machine.name} holds {dot_text((origin, seq))}, which nobody minted",
                 dot_text((origin, seq)),
             )
+        if isinstance(event.body, Claim | Setting):
+            self.owners.learned(machine, event)
         for plate in self.history.plates_of(event):
             plates[plate] = None
 
@@ -198,9 +211,43 @@ class Checkers:
         if own and not to_disk:
             self._must_be_durable(machine, run.last, "a delta")
 
-    def _check_minted(self, machine: Machine, event: object) -> None:
+    def _check_minted(self, machine: Machine, event: Event) -> None:
         if self._cluster.trace is not None:
-            self._cluster.say(machine, "mint", event_text(event))  # type: ignore[arg-type]
+            self._cluster.say(machine, "mint", event_text(event))
+        match event.body:
+            case Seal() as seal:
+                self._check_seal(machine, seal)
+            case Claim() as claim:
+                self.owners.minted(machine, event, claim)
+            case Enter() | Exit():
+                self.admissions.minted(machine, event)
+            case _:
+                pass
+
+    def _check_seal(self, machine: Machine, seal: Seal) -> None:
+        """All that the rest of the roster holds of a replica must outlive its being let go."""
+        node = machine.node
+        assert node is not None
+        state = node.state
+        asked = set(state.roster.members(state.context.vector, state.record.seals))
+        asked.difference_update(state.record.fences)
+        for other in self._cluster.running():
+            assert other.node is not None
+            if other.replica not in asked or seal.replica in other.node.state.record.seals:
+                continue  # Two let it go at once: the later seal holds, who has more starts over.
+            context = other.node.state.context
+            for seq in range(1, context.highest(seal.replica) + 1):
+                dot = (seal.replica, seq)
+                if sealed_in(seal, seq) or dot not in self.history.events:
+                    continue
+                if self.history.holds(context, *dot):
+                    raise Violation(
+                        "seal",
+                        f"{machine.name} seals {short(seal.replica)} without {dot_text(dot)},"
+                        f" which {other.name} holds",
+                        dot_text(dot),
+                        short(seal.replica),
+                    )
 
     def _must_be_durable(self, machine: Machine, seq: int, what: str) -> None:
         if seq > machine.durable_seq:
@@ -221,6 +268,7 @@ class Checkers:
     def _check_message(self, machine: Machine, message: messages.Message) -> None:
         if isinstance(message, messages.Heartbeat):
             self._must_be_durable(machine, message.head, "a heartbeat")
+            self.deaths.beat(machine, message)
             return
         kind = type(message).__name__
         for run in getattr(message, "runs", ()):
@@ -249,6 +297,8 @@ class Checkers:
                 dots = outcome.created
                 for dot in dots:
                     self._acknowledge(machine, dot)
+            case outcomes.Decision():
+                self.admissions.replied(machine, outcome)
             case outcomes.Vehicle() | outcomes.VehicleList():
                 dots = tuple((row[4], row[5]) for row in outcome.rows)
                 if machine.storage_failing:
@@ -290,7 +340,7 @@ class Checkers:
         """A new process knows everything that this disk acknowledged, and shows it rightly."""
         node = machine.node
         assert node is not None
-        self._views.pop(machine.index, None)
+        self._forget(machine)
         self.after_verb(machine, node)
         for one in self.acknowledged:
             if one.machine == machine.index and one.disk_age == machine.disk_age:
@@ -299,12 +349,19 @@ class Checkers:
     def died(self, machine: Machine) -> None:
         """What was minted and never committed has not happened."""
         self._views.pop(machine.index, None)
+        self.owners.closed(machine)
+        self.deaths.closed(machine)
         # A disk may have been set back since: what it once committed has happened all the same.
         committed = max(machine.durable_seq, self._committed.get(machine.replica, 0))
         self._committed[machine.replica] = committed
         self.history.take_back(machine.replica, committed)
         if not committed:
             self.lot_of.pop(machine.replica, None)
+
+    def _forget(self, machine: Machine) -> None:
+        """All that the node holds is looked at again."""
+        self._views.pop(machine.index, None)
+        self.owners.forgotten(machine)
 
     def started_over(self, machine: Machine, end: StartOver) -> None:
         """What a node takes along from the lot it leaves must be found in the other."""

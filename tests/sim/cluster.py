@@ -18,6 +18,7 @@ from parkingd.protocol.effects import (
     Disconnect,
     Effects,
     Outgoing,
+    Probe,
     Publish,
     Reply,
     Send,
@@ -33,8 +34,9 @@ from parkingd.protocol.facts import (
     StorageFailed,
     StorageRecovered,
 )
-from parkingd.protocol.messages import Message, Sender
+from parkingd.protocol.messages import Heartbeat, Message, Sender
 from parkingd.protocol.node import Node
+from parkingd.protocol.outbox import NOTHING
 from parkingd.protocol.settings import NodeSettings
 from tests.sim.checkers import Checkers
 from tests.sim.clock import MachineClock
@@ -97,6 +99,8 @@ class Cluster:
             log_events_max=options.log_events_max,
             port=ROUTER_PORT,
             pub_port=PUB_PORT,
+            spaces=options.spaces,
+            gates=options.gates,
         )
         machine = Machine(index, settings, clock)
         machine.commit_ms = options.commit_ms
@@ -168,17 +172,32 @@ class Cluster:
                 self.observe(machine, process, Candidate(other.address, "static", other.name))
         self.observe(machine, process, DiscoveryReady(patient=False))
 
-    def kill(self, machine: Machine, *, keep: bool, torn: bool) -> None:
-        """The process dies; what was not committed is gone, and the disk too if not kept."""
+    def kill(self, machine: Machine, *, keep: bool, torn: bool, off: bool = False) -> None:
+        """The process dies; what was not committed is gone, and the disk too if not kept.
+
+        ``off``: the machine has lost its power: nobody is told that connections are over.
+        """
         if machine.node is None:
             return
-        self.say(machine, "crash", f"disk {'kept' if keep else 'lost'}{' torn' if torn else ''}")
+        what = f"disk {'kept' if keep else 'lost'}{' torn' if torn else ''}{' off' if off else ''}"
+        self.say(machine, "crash", what)
         self._close(machine)
+        machine.off = off
         machine.retired.clear()
         if not keep:
             self.lose(machine)
         machine.disk.crash(self._dice, keep=keep, torn=torn)
-        self.network.hang_up(machine)
+        if not off:
+            self.network.hang_up(machine)
+
+    def swap_addresses(self, one: Machine, other: Machine) -> None:
+        """Two machines that are down come back at each other's address."""
+        assert one.node is None
+        assert other.node is None
+        one.address, other.address = other.address, one.address
+        self._hosts[one.address.host] = one
+        self._hosts[other.address.host] = other
+        self.say(None, "moved", f"{one.name} to {one.address}, {other.name} to {other.address}")
 
     def lose(self, machine: Machine) -> None:
         """Nobody will use this replica id again, and this disk vouches for nothing any more."""
@@ -195,12 +214,15 @@ class Cluster:
     def _end(self, machine: Machine, end: StartOver | Stop) -> None:
         """The node asked to be ended: drain its disk, close it, and begin anew if it said so."""
         assert machine.node is not None
+        if isinstance(end, Stop) and end.error is None:
+            self.checkers.owners.left(machine)
         own_seq = machine.node.own_seq
         if machine.disk.close():
             machine.durable_seq = own_seq
         self._close(machine)
         if isinstance(end, Stop):
             self.say(machine, "stop", end.error or "left")
+            self.network.hang_up(machine)
             if machine.settings.ephemeral:
                 self.lose(machine)
                 machine.disk.crash(self._dice, keep=False, torn=False)
@@ -215,6 +237,7 @@ class Cluster:
         if not end.keep:
             machine.disk_age += 1
         machine.disk.begin_again(end)
+        machine.starting_over = True
         self.at(self.time_ms + self._dice.randrange(20, 300), self.start, machine)
 
     # --- what reaches a process -----------------------------------------------------------------
@@ -240,6 +263,8 @@ class Cluster:
             return
         if self.trace is not None:
             self._trace_message(machine, sender, message)
+        if type(message) is Heartbeat and message.suspicions:
+            self.checkers.deaths.accused(machine, sender, message)
         node.receive(sender, message, machine.clock.now(self.time_ms))
         self._settle(machine)
 
@@ -287,21 +312,30 @@ class Cluster:
 
     def pause(self, machine: Machine) -> None:
         """The process is stopped; its sockets fill."""
-        if machine.node is not None:
+        if machine.is_up:
             machine.paused = True
+            machine.asleep_ms = self.time_ms
             self.say(machine, "pause", "begins")
 
     def resume(self, machine: Machine) -> None:
-        """The process runs on: what waited comes first, and its timers in between."""
+        """The process runs on, with full sockets and overdue timers, and in what order is open:
+        timers first, sockets first, or a bit of each."""
         if not machine.paused:
             return
         machine.paused = False
+        machine.awake_ms = self.time_ms
+        order = self._dice.random()
+        timers_every = self._dice.choice((1, 5, 30)) if order < 0.3 else 0
         self.say(machine, "pause", f"ends, {len(machine.inbox)} waiting")
         process = machine.process
-        if self._dice.random() < 0.5:
+        if order < 0.65:
             self._tick(machine, process)
+        count = 0
         while machine.inbox and not machine.paused and machine.process == process:
             machine.inbox.popleft()()
+            count += 1
+            if timers_every and count % timers_every == 0:
+                self._tick(machine, process)
         self._tick(machine, process)
 
     # --- what a process does ----------------------------------------------------------------------
@@ -311,7 +345,8 @@ class Cluster:
         node = machine.node
         assert node is not None
         effects = node.take_effects()
-        self.checkers.before_effects(machine, effects)
+        if effects is not NOTHING:
+            self.checkers.before_effects(machine, effects)
         if effects.persist or effects.outgoing or effects.replies or effects.end is not None:
             self._execute(machine, effects)
             if machine.node is not node:
@@ -379,13 +414,13 @@ class Cluster:
             case Send():
                 self.network.send(machine, outgoing.to, outgoing.message)
             case Subscribe():
-                target = self.at_host(outgoing.host)
-                if target is not None and outgoing.pub_port == PUB_PORT:
-                    machine.subscriptions.setdefault(target.index, self.time_ms + 5)
+                if outgoing.pub_port == PUB_PORT:
+                    machine.subscriptions.setdefault(outgoing.host, self.time_ms + 5)
             case Disconnect():
-                target = self.at_host(outgoing.address.host)
-                if target is not None and outgoing.pub_port is not None:
-                    machine.subscriptions.pop(target.index, None)
+                if outgoing.pub_port is not None:
+                    machine.subscriptions.pop(outgoing.address.host, None)
+            case Probe():
+                self.network.probe(machine, outgoing.address)
             case _:
                 assert_never(outgoing)
 
@@ -400,6 +435,7 @@ class Cluster:
         """One commit ends; a failing disk is tried again every second."""
         if machine.node is None or machine.process != process:
             return
+        own_seq = machine.durable_seq
         facts = machine.disk.commit_next()
         delay_ms = self._dice.randrange(2)
         for fact in facts:
@@ -407,7 +443,10 @@ class Cluster:
                 machine.durable_seq = max(machine.durable_seq, fact.own_seq)
             self.at(self.time_ms + delay_ms, self.observe, machine, process, fact)
         machine.committing = False
-        if machine.disk.queued:
+        if machine.traitor is not None and machine.durable_seq > own_seq:
+            betray, machine.traitor = machine.traitor, None
+            betray()
+        elif machine.disk.queued:
             done = any(isinstance(fact, Persisted) for fact in facts)
             self._commit_soon(machine, 0 if done else RETRY_MS)
 

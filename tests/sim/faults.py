@@ -11,20 +11,28 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from parkingd.core import gates, lot
 from parkingd.core.causal import CausalContext
 from parkingd.core.events import Event, Seal
+from parkingd.core.gates import Barrier, Fence
 from parkingd.core.records import MATCHED
 from parkingd.core.roster import Roster
 from parkingd.core.state import LotState
 from parkingd.core.stays import Stays
-from parkingd.protocol import replication
+from parkingd.protocol import entering, replication
+from parkingd.protocol import gates as gate_keeping
+from parkingd.protocol.admission import Admission
+from parkingd.protocol.entering import Entering
 from parkingd.protocol.forgetting import Fences
+from parkingd.protocol.gates import Gates
+from parkingd.protocol.membership import Membership
 from parkingd.protocol.node import Node
 from parkingd.protocol.outbox import Replies
 from parkingd.protocol.peering import Peering
 from parkingd.protocol.replica import Replica
 from parkingd.protocol.replication import Replication
 from parkingd.protocol.snapshots import Snapshots
+from tests.sim import owners
 from tests.sim.disk import FakeDisk
 
 PLANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
@@ -238,6 +246,153 @@ def early_removals_forgotten() -> Iterator[None]:
         cover(self, plate, [dot for dot in covers if context.contains(*dot)], context)
 
     with replaced(Stays, "cover", only_known):
+        yield
+
+
+@plant
+def no_confirmation() -> Iterator[None]:
+    """Who hears nothing of a node for two seconds declares it dead, whatever others hear."""
+
+    def alone(self: Membership, *rest: Any) -> bool:
+        return True
+
+    with replaced(Membership, "_is_confirmed", alone):
+        yield
+
+
+@plant
+def refutation_without_raising_the_number() -> Iterator[None]:
+    """A suspected node answers at once, and its answer looks like what was said before."""
+
+    def answering(self: Membership, suspicion: Any) -> None:
+        if suspicion.incarnation == self._shared.incarnation:
+            self.beat_wanted = True
+
+    with replaced(Membership, "_refute", answering):
+        yield
+
+
+@plant
+def a_claim_before_the_first_exchange() -> Iterator[None]:
+    """A node that knows nothing yet of who serves what claims what looks free to it."""
+    with replaced(Node, "_may_claim", Node._may_mint):
+        yield
+
+
+@plant
+def the_paused_node_that_accuses_everyone() -> Iterator[None]:
+    """Who wakes takes its own silence for that of the others."""
+
+    def unaware(self: Membership, now: Any) -> int:
+        gap_ms = int(now.mono_ms - self._active_ms)
+        self._active_ms = now.mono_ms
+        return gap_ms
+
+    with replaced(Membership, "active", unaware):
+        yield
+
+
+@plant
+def epoch_not_checked_at_the_gate() -> Iterator[None]:
+    """The barrier opens for whoever was once told to open it."""
+
+    def open_to_all(self: Barrier, gate: int, fence: Any) -> bool:
+        return True
+
+    with replaced(Barrier, "admits", open_to_all):
+        yield
+
+
+@plant
+def moves_without_damping() -> Iterator[None]:
+    """Gates are shared out anew at every change of the view, and given to whoever is there."""
+    share = Gates._share
+
+    def always(self: Gates, *rest: Any) -> bool:
+        return True
+
+    def at_once(self: Gates, live: Any, now: Any) -> None:
+        self._view_ms = now.mono_ms - self._shared.settings.stable_view_ms
+        share(self, live, now)
+
+    def served(self: Gates, gate: int, now: Any) -> bool:
+        return self.served_under(gate) is not None
+
+    with (
+        replaced(Gates, "_may_receive", always),
+        replaced(Gates, "_may_move", served),
+        replaced(Gates, "_share", at_once),
+    ):
+        yield
+
+
+@plant
+def fence_without_the_incarnation() -> Iterator[None]:
+    """A node that lost its disk claims under the very fence that it used before."""
+
+    def forgetful(claim: Any) -> Fence:
+        return Fence(claim.epoch, gates._weight(str(claim.gate), claim.owner), claim.owner)
+
+    with (
+        replaced(lot, "fence_of", forgetful),
+        replaced(gate_keeping, "fence_of", forgetful),
+        replaced(entering, "fence_of", forgetful),
+        replaced(owners, "fence_of", forgetful),
+    ):
+        yield
+
+
+@plant
+def gates_go_on_after_a_pause() -> Iterator[None]:
+    """Who stood still for a minute takes itself for the owner still, and asks nobody."""
+
+    def nothing(self: Gates) -> None:
+        """Goes on."""
+
+    with replaced(Gates, "stop", nothing):
+        yield
+
+
+@plant
+def leaving_without_a_hand_over() -> Iterator[None]:
+    """A node that leaves in good order lets its gates stand there."""
+
+    def nothing(self: Gates, now: Any) -> None:
+        self.is_leaving = True
+
+    def drained(self: Gates, now: Any) -> bool:
+        return True
+
+    def idle(self: Gates, live: Any, now: Any) -> None:
+        """Nobody is given anything."""
+
+    with (
+        replaced(Gates, "leave", nothing),
+        replaced(Gates, "is_drained", drained),
+        replaced(Gates, "_hand_over", idle),
+    ):
+        yield
+
+
+@plant
+def an_enter_is_not_remembered() -> Iterator[None]:
+    """A repeated question is a new question: one car, two records."""
+
+    def never(self: Entering, car: Any, now: Any) -> bool:
+        return False
+
+    with replaced(Entering, "_is_repeated", never):
+        yield
+
+
+@plant
+def admission_without_counting() -> Iterator[None]:
+    """Every owner gives away all the spaces that it sees."""
+
+    def always(self: Admission, now: Any) -> bool:
+        return True
+
+    with replaced(Admission, "may_admit", always):
         yield
 
 

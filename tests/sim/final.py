@@ -1,6 +1,7 @@
 """What must hold when everything has healed: one state everywhere, and it tells what happened.
 
-`convergence` says what still differs, or nothing (P1); `garbage` what should be gone; `verdict`
+`convergence` says what still differs, or nothing (P1); `garbage` what should be gone; `unshared`
+which gates are not served as they should be (P5); `verdict`
 holds the record against the acknowledgements (P2) and against what physically happened (P3, P4).
 """
 
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from parkingd.core.events import FLAG_MERGED, Correction, Enter
 from parkingd.core.ids import Dot
-from tests.sim.checkers import Acknowledged, Checkers, is_joining
+from parkingd.protocol.outcomes import GateList
+from tests.sim.admissions import Acknowledged
+from tests.sim.checkers import Checkers, is_joining
 from tests.sim.history import Violation
 from tests.sim.trace import dot_text, short
 
@@ -85,6 +88,27 @@ def garbage(cluster: Cluster) -> str | None:
                 plates = {sibling.plate for sibling in siblings}
                 if stay not in shown and not any(stays.visible(other) for other in plates):
                     return f"{machine.name} keeps a hidden stay of {plate}"
+    return None
+
+
+def unshared(cluster: Cluster, lists: dict[str, GateList]) -> str | None:
+    """Gates without exactly one owner, named alike by all, or unfairly shared out."""
+    names = sorted(machine.name for machine in cluster.machines)
+    missing = [name for name in names if name not in lists]
+    if missing:
+        return f"{missing} do not show their gates"
+    first = lists[names[0]]
+    for name in names:
+        for row, same in zip(lists[name].items, first.items, strict=False):
+            if row.state != "served" or row.claims != (row.owner,):
+                return f"{name} shows gate {row.gate} as {row.state}: {row.claims}"
+            if row != same:
+                return f"{name} shows {row}, {names[0]} {same}"
+        if len(lists[name].items) != len(first.items):
+            return f"{name} shows {len(lists[name].items)} gates, {names[0]} {len(first.items)}"
+    shares = {name: sum(row.owner == name for row in first.items) for name in names}
+    if max(shares.values()) - min(shares.values()) > 1:
+        return f"the gates are shared out unfairly: {shares}"
     return None
 
 
@@ -207,6 +231,8 @@ class Judge:
         if not car.events:
             return
         last = car.events[-1]
+        if not last.happened:
+            return  # It asked, and no barrier opened for it: there may be a record or not.
         dots = self._surviving(last)
         if not dots:
             return
@@ -222,7 +248,9 @@ class Judge:
         if last.request not in causes:
             raise Violation("P3", f"{name} does not show {car.plate}, which is inside", car.plate)
         before = car.events[-2] if len(car.events) > 1 else None
-        clean = before is None or (before.recorded and bool(self._surviving(before)))
+        clean = before is None or (
+            before.recorded and before.happened and bool(self._surviving(before))
+        )
         if clean and car.plate not in self._merged and len(causes) != 1:
             raise Violation("P3", f"{name} shows {car.plate} {len(causes)} times", car.plate)
 

@@ -143,7 +143,7 @@ class History:
     def is_void(self, context: CausalContext, origin: ReplicaId, seq: int) -> bool:
         """Whether a seal that this context holds says that the dot does not exist."""
         return any(
-            context.contains(seal.origin, seal.seq) and not _sealed_in(seal.body, seq)
+            context.contains(seal.origin, seal.seq) and not sealed_in(seal.body, seq)
             for seal in self.seals.get(origin, ())
             if isinstance(seal.body, Seal)
         )
@@ -240,7 +240,8 @@ def covers_of(event: Event) -> tuple[Dot, ...]:
     return body.covers if isinstance(body, Enter | Exit | Removal | Correction) else ()
 
 
-def _sealed_in(seal: Seal, seq: int) -> bool:
+def sealed_in(seal: Seal, seq: int) -> bool:
+    """Whether this dot exists of the sealed replica."""
     return seq <= seal.upto or any(first <= seq <= last for first, last in seal.intervals)
 
 

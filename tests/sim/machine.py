@@ -18,7 +18,6 @@ class Machine:
 
     def __init__(self, index: int, settings: NodeSettings, clock: MachineClock) -> None:
         self.index = index
-        self.name = settings.name
         self.settings = settings
         self.clock = clock
         self.address = Address(f"10.0.0.{index + 1}", ROUTER_PORT)
@@ -38,14 +37,30 @@ class Machine:
         self.start_overs = 0
         self.retired: list[int] = []
         """Ids that the present process has given up; a crash forgets them."""
-        self.subscriptions: dict[int, int] = {}
+        self.subscriptions: dict[str, int] = {}
+        """By host: when what is published there is heard."""
+        self.off = False
+        """Without power: not even a refused connection comes back."""
+        self.starting_over = False
+        """Between two nodes of one process: its sockets listen, and nobody reads them."""
+        self.traitor: Callable[[], None] | None = None
+        """Called when the next own event is on the disk, and nobody has been told."""
         self.paused = False
+        self.asleep_ms = 0
+        """When the last pause began."""
+        self.awake_ms = 0
+        """When the process began, or ran on after a pause."""
         self.slow_ms = 0
         self.inbox: deque[Callable[[], None]] = deque()
         self.wake_ms = -1
         self.committing = False
         self._senders: dict[Address | Route | None, Sender] = {}
         self.route = make_route(index, 0, self.address.host)
+
+    @property
+    def name(self) -> str:
+        """Of the node, for people and in claims."""
+        return self.settings.name
 
     @property
     def is_up(self) -> bool:
@@ -63,7 +78,10 @@ class Machine:
     def begin(self, node: Node, *, time_ms: int, replica: int, incarnation: int) -> None:
         """A new process with nothing in its sockets."""
         self.node = node
-        self.started_ms = time_ms
+        self.off = self.starting_over = False
+        self.traitor = None
+        self.asleep_ms = time_ms
+        self.started_ms = self.awake_ms = time_ms
         self.replica = replica
         self.incarnation = incarnation
         self.durable_seq = node.durable_seq

@@ -1,5 +1,7 @@
 """What goes wrong and when: the schedules that the options ask for, and the end of them all.
 
+Here are machines, disks, clocks and careless operators; `links` breaks what is between them.
+
 Each kind of fault has its own generator and its own chain of events, so that switching one off
 leaves the times of the others alone.
 """
@@ -8,11 +10,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from parkingd.protocol.commands import Command, ForgetMember, Leave, Track
+from parkingd.protocol.commands import Command, ForgetMember, Leave, SetGates, Track
 from parkingd.protocol.effects import Reply
 from tests.sim.disk import Image
+from tests.sim.links import Links
 from tests.sim.options import FAULTS_MS
 
 if TYPE_CHECKING:
@@ -34,7 +38,7 @@ class Nemesis:
         self.options = cluster.options
         self.counts: dict[str, int] = {}
         self._copies: dict[int, tuple[Image, int, int]] = {}
-        self._cut_generation = 0
+        self._links = Links(self)
 
     def begin(self) -> None:
         """Start the machines and every schedule."""
@@ -46,22 +50,29 @@ class Nemesis:
             cluster.at(at_ms, self._start, machine)
         if options.apart_ms:
             half = max(1, options.nodes // 2)
-            self._cut_groups((1 << half) - 1, one_way=False)
-            cluster.at(options.apart_ms, self._mend, self._cut_generation)
+            cut = self._links.cut((1 << half) - 1)
+            cluster.at(options.apart_ms, self._links.mend, cut)
         if options.deviant_ms:
             deviant = cluster.machines[-1]
             deviant.clock.skew_ms -= options.deviant_ms
             cluster.at(DEVIANCE_BEGINS_MS, self._deviate, deviant, options.deviant_ms)
         for name, every_ms, act in (
-            ("partition", options.partition_every_ms, self._partition),
+            ("partition", options.partition_every_ms, self._links.partition),
             ("crash", options.crash_every_ms, self._crash),
             ("disk_full", options.disk_full_every_ms, self._fill),
             ("pause", options.pause_every_ms, self._pause),
             ("slow", options.slow_every_ms, self._slow),
             ("leave", options.leave_every_ms, self._leave),
+            ("churn", options.churn_every_ms, self._churn),
             ("jump", options.jump_every_ms, self._jump),
             ("copy", 20_000 if options.disk_restored else 0, self._copy),
             ("doom", options.doom_every_ms, self._doom),
+            ("deaf", options.deaf_every_ms, self._links.deafen),
+            ("link", options.link_every_ms, self._links.link),
+            ("flap", options.flap_every_ms, self._links.flap),
+            ("restart", options.restart_every_ms, self._restart),
+            ("betray", options.betray_every_ms, self._betray),
+            ("set_gates", options.set_gates_every_ms, self._set_gates),
             ("forget", 25_000 if options.forget else 0, self._forget_somebody),
         ):
             if every_ms:
@@ -88,41 +99,7 @@ class Nemesis:
     def _one(self, dice: random.Random) -> Machine:
         return dice.choice(self.cluster.machines)
 
-    # --- the network -----------------------------------------------------------------------------
-
-    def _partition(self, dice: random.Random) -> None:
-        nodes = self.options.nodes
-        kind = dice.choice(("isolate", "halves", "random"))
-        if kind == "isolate":
-            group = 1 << dice.randrange(nodes)
-        elif kind == "halves":
-            chosen = dice.sample(range(nodes), nodes // 2)
-            group = sum(1 << index for index in chosen)
-        else:
-            group = dice.randrange(1, (1 << nodes) - 1)
-        one_way = self.options.one_way and dice.random() < 0.4
-        self._cut_groups(group, one_way=one_way)
-        lasts_ms = 500 + int(dice.expovariate(1 / 12_000))
-        self.cluster.at(self.cluster.time_ms + lasts_ms, self._mend, self._cut_generation)
-
-    def _cut_groups(self, group: int, *, one_way: bool) -> None:
-        """Nothing from this group reaches the others, nor back unless ``one_way``."""
-        network, nodes = self.cluster.network, self.options.nodes
-        everybody = (1 << nodes) - 1
-        for index in range(nodes):
-            inside = group >> index & 1
-            if inside:
-                network.cuts[index] = everybody & ~group
-            else:
-                network.cuts[index] = 0 if one_way else group
-        self._cut_generation += 1
-        members = [f"n{index}" for index in range(nodes) if group >> index & 1]
-        self.cluster.say(None, "cut", f"{' '.join(members)} {'to' if one_way else 'from'} the rest")
-
-    def _mend(self, generation: int) -> None:
-        if generation == self._cut_generation:
-            self.cluster.network.cuts = [0] * self.options.nodes
-            self.cluster.say(None, "healed", "all links")
+    # --- replicas that are lost ------------------------------------------------------------------
 
     def _doom(self, dice: random.Random) -> None:
         """What one node alone holds of a lost replica must survive its being let go."""
@@ -131,23 +108,25 @@ class Nemesis:
         if len(running) < 3:
             return
         doomed, witness, *others = dice.sample(running, len(running))
-        self._cut_groups(1 << doomed.index | 1 << witness.index, one_way=False)
+        cut = self._links.cut(1 << doomed.index | 1 << witness.index)
         begin_ms = cluster.time_ms
         dies_ms = begin_ms + dice.randrange(500, 3_000)
         for number in range(6):
-            command = Track(f"DOOM{number % 3}", 1 + number % 4, dice.randbytes(16))
+            gate = 1 + number % self.options.gates
+            command = Track(f"DOOM{number % 3}", gate, dice.randbytes(16))
             ask_ms = dice.randrange(begin_ms, dies_ms)
-            cluster.at(ask_ms, self._submit, doomed, command)
+            cluster.at(ask_ms, self.submit, doomed, command)
         cluster.at(dies_ms, self._lose, doomed)
         forget_ms = dies_ms + dice.randrange(2_300, 4_000)
-        cluster.at(forget_ms, self._submit, dice.choice(others), ForgetMember(doomed.name))
-        cluster.at(forget_ms + dice.randrange(500, 6_000), self._mend, self._cut_generation)
+        cluster.at(forget_ms, self.submit, dice.choice(others), ForgetMember(doomed.name))
+        cluster.at(forget_ms + dice.randrange(500, 6_000), self._links.mend, cut)
         cluster.at(forget_ms + dice.randrange(500, 20_000), self._start, doomed)
 
     def _lose(self, machine: Machine) -> None:
         self.cluster.kill(machine, keep=False, torn=False)
 
-    def _submit(self, machine: Machine, command: Command) -> None:
+    def submit(self, machine: Machine, command: Command) -> None:
+        """Ask, and do not wait for the answer."""
         if machine.is_up:
             self.cluster.submit(machine, command, COMMAND_WAIT_MS, _ignore)
 
@@ -165,7 +144,8 @@ class Nemesis:
         if machine.node is None:
             return
         lost = fate < options.disk_lost or machine.settings.ephemeral
-        self.cluster.kill(machine, keep=not lost, torn=torn)
+        off = dice.random() < options.power
+        self.cluster.kill(machine, keep=not lost, torn=torn, off=off)
         copy = self._copies.pop(machine.index, None)
         if lost:
             self._count("disk_lost")
@@ -192,6 +172,10 @@ class Nemesis:
         """
         options = self.options
         if options.partition_every_ms or options.pause_every_ms or options.leave_every_ms:
+            return False
+        if options.link_every_ms or options.flap_every_ms or options.restart_every_ms:
+            return False
+        if options.betray_every_ms or options.churn_every_ms:
             return False
         others = [other for other in self.cluster.machines if other is not machine]
         dot = (machine.replica, machine.durable_seq)
@@ -225,7 +209,8 @@ class Nemesis:
         machine = self._one(dice)
         if machine.is_up:
             self.cluster.pause(machine)
-            lasts_ms = dice.choice((100, 600, 3_000, 12_000, 40_000))
+            lasts_ms = dice.choice((100, 600, 1_400, 1_700, 3_000, 12_000, 40_000))
+            lasts_ms += dice.randrange(0, 400)
             self.cluster.at(self.cluster.time_ms + lasts_ms, self.cluster.resume, machine)
 
     def _slow(self, dice: random.Random) -> None:
@@ -239,12 +224,53 @@ class Nemesis:
         machine.slow_ms = 0
 
     def _leave(self, dice: random.Random) -> None:
-        machine = self._one(dice)
+        self._go_and_come_back(self._one(dice), dice.randrange(9_000, 25_000))
+
+    def _churn(self, dice: random.Random) -> None:
+        self._go_and_come_back(self._one(dice), dice.randrange(4_000, 9_000))
+
+    def _go_and_come_back(self, machine: Machine, away_ms: int) -> None:
         if machine.is_up and len(self.cluster.running()) > 1:
             self.cluster.submit(machine, Leave(), COMMAND_WAIT_MS, _ignore)
-            self.cluster.at(
-                self.cluster.time_ms + dice.randrange(9_000, 25_000), self._start, machine
-            )
+            self.cluster.at(self.cluster.time_ms + away_ms, self._start, machine)
+
+    def _restart(self, dice: random.Random) -> None:
+        """What a supervisor does with a process that died: start it again, where there is room."""
+        cluster = self.cluster
+        machine, other = dice.sample(cluster.machines, 2)
+        kind = dice.choices(("same", "swap", "rename"), (5, 3, 1))[0]
+        down_ms = dice.choice((5, 30, 150, 1_200)) + dice.randrange(0, 100)
+        if kind == "rename" and not self._is_renaming_safe(machine):
+            kind = "same"
+        self._count(f"restart_{kind}")
+        kept = kind != "rename" and not machine.settings.ephemeral
+        cluster.kill(machine, keep=kept, torn=False)
+        if kind == "swap":
+            cluster.kill(other, keep=not other.settings.ephemeral, torn=False)
+            if machine.node is None and other.node is None:
+                cluster.swap_addresses(machine, other)
+            cluster.at(cluster.time_ms + down_ms + dice.randrange(0, 50), self._start, other)
+        elif kind == "rename":
+            self._copies.pop(machine.index, None)
+            machine.settings = replace(machine.settings, name=f"{machine.name}x")
+        cluster.at(cluster.time_ms + down_ms, self._start, machine)
+
+    def _is_renaming_safe(self, machine: Machine) -> bool:
+        """A disk goes with its name; who starts over meanwhile keeps both."""
+        return machine.node is not None and len(machine.name) < 8
+
+    def _betray(self, dice: random.Random) -> None:
+        """The next own event is on the disk, and nobody is told: not the client, not the others."""
+        machine = self._one(dice)
+        if not machine.is_up:
+            return
+        down_ms = dice.choice((200, 3_000, 15_000)) + dice.randrange(0, 500)
+
+        def die() -> None:
+            self.cluster.kill(machine, keep=not machine.settings.ephemeral, torn=False)
+            self.cluster.at(self.cluster.time_ms + down_ms, self._start, machine)
+
+        machine.traitor = die
 
     # --- clocks ----------------------------------------------------------------------------------
 
@@ -256,6 +282,10 @@ class Nemesis:
         self._deviate(self.cluster.machines[-1], dice.randrange(-600_000, 600_000))
 
     # --- operators -------------------------------------------------------------------------------
+
+    def _set_gates(self, dice: random.Random) -> None:
+        wanted = max(1, self.options.gates + dice.randrange(-2, 4))
+        self.submit(self._one(dice), SetGates(wanted, dice.randbytes(16)))
 
     def _forget_somebody(self, dice: random.Random) -> None:
         lost = sorted(set(self.cluster.lost_replicas.values()))
@@ -269,11 +299,11 @@ class Nemesis:
     def heal(self) -> None:
         """Everything works from here on; clocks keep their constant error."""
         cluster = self.cluster
-        self._cut_generation += 1
-        cluster.network.heal()
+        self._links.heal()
         cluster.say(None, "healed", "everything")
         for machine in cluster.machines:
             machine.slow_ms = 0
+            machine.traitor = None
             machine.commit_ms = min(machine.commit_ms, 10)
             cluster.free_disk(machine)
             cluster.resume(machine)

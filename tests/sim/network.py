@@ -2,9 +2,12 @@
 
 Three ways lead from node to node, as in the product: a request to an address arrives at a ROUTER
 and carries a route back; an answer along a route arrives at the process that asked, or nowhere;
-what is published arrives at whoever subscribed. Cuts stop all three, at the moment of arrival, so
-that an old frame cannot slip through one. A published frame is encoded and decoded once and the
-message object is shared by its receivers: messages are immutable.
+what is published arrives at whoever subscribed to its address. Cuts stop all three, at the moment
+of arrival, so that an old frame cannot slip through one. A published frame is encoded and decoded
+once and the message object is shared by its receivers: messages are immutable.
+
+A machine that runs refuses connections where no process listens, a paused process does not, and a
+machine without power says nothing at all.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from parkingd.protocol import codec
 from parkingd.protocol.facts import ConnectionFailed, LinkFailure
-from parkingd.protocol.messages import Address, Message, Route, Sender
+from parkingd.protocol.messages import Address, Delta, Message, PullReply, Route, Sender
 
 if TYPE_CHECKING:
     from tests.sim.cluster import Cluster
@@ -32,11 +35,18 @@ INBOX_MAX: Final = 2_000
 
 ANY_PROCESS: Final = -1
 
+HANG_UP_MS_MAX: Final = 10
+"""A process has died: its peers' sockets are told, and have tried again, this much later."""
+
+ALWAYS_MS: Final = -1_000_000
+"""A link has been up since before the beginning."""
+
 _route_id: Final = struct.Struct(">II")
 
 
 class Network:
-    """Delay, loss, duplication, replay, cuts. ``cuts[i]`` is a bit set of who cannot hear i."""
+    """Delay, loss, duplication, replay, cuts. ``cuts[i]`` is a bit set of who cannot hear i: made
+    of the partition that is on and of the single links that are broken."""
 
     def __init__(self, cluster: Cluster, options: Options, streams: Streams) -> None:
         self._cluster = cluster
@@ -51,6 +61,12 @@ class Network:
         self._latest: dict[tuple[int, int, bool], int] = {}
         """When the last frame of each connection arrives: TCP keeps their order."""
         self.cuts = [0] * options.nodes
+        self._parted = [0] * options.nodes
+        self._broken = [0] * options.nodes
+        self._mended_ms = [[ALWAYS_MS] * options.nodes for _ in range(options.nodes)]
+        """When each link that is up came up."""
+        self.deaf = 0
+        """Bit set of who gets no frame with events in it."""
         self.sent = 0
         self.lost = 0
 
@@ -59,7 +75,44 @@ class Network:
         self._loss = self._duplication = self._replay = 0.0
         self._rate = 0.5 if self._rate else 0.0
         self._reorder = 0.0
-        self.cuts = [0] * len(self.cuts)
+        self._broken = [0] * len(self.cuts)
+        self.part([0] * len(self.cuts))
+        self.deaf = 0
+
+    # --- links ------------------------------------------------------------------------------
+
+    def part(self, groups: list[int]) -> None:
+        """The partition from now on: ``groups[i]`` is a bit set of who cannot hear i."""
+        self._parted = groups
+        self._link()
+
+    def break_link(self, source: int, target: int) -> None:
+        """Nothing gets from the one to the other, whatever partition there is."""
+        self._broken[source] |= 1 << target
+        self._link()
+
+    def mend_link(self, source: int, target: int) -> None:
+        """The end of `break_link`."""
+        self._broken[source] &= ~(1 << target)
+        self._link()
+
+    def _link(self) -> None:
+        for source, before in enumerate(self.cuts):
+            cut = self._parted[source] | self._broken[source]
+            for target in range(len(self.cuts)):
+                if before >> target & 1 and not cut >> target & 1:
+                    self._mended_ms[source][target] = self._cluster.time_ms
+            self.cuts[source] = cut
+
+    def is_cut(self, source: int, target: int) -> bool:
+        """Whether nothing gets from the one to the other."""
+        return bool(self.cuts[source] >> target & 1)
+
+    def up_ms(self, source: int, target: int) -> int:
+        """For how long the link from the one to the other has been up; 0 while it is cut."""
+        if self.is_cut(source, target):
+            return 0
+        return self._cluster.time_ms - self._mended_ms[source][target]
 
     # --- sending ----------------------------------------------------------------------------
 
@@ -69,7 +122,7 @@ class Network:
         time_ms = cluster.time_ms
         decoded: Message | None = None
         for target in cluster.machines:
-            ready_ms = target.subscriptions.get(source.index)
+            ready_ms = target.subscriptions.get(source.address.host)
             if ready_ms is None or ready_ms > time_ms:
                 continue
             if ready_ms < source.started_ms and time_ms < source.started_ms + RECONNECT_MS:
@@ -88,7 +141,7 @@ class Network:
             link: Address | Route = source.route
             process = ANY_PROCESS
         else:
-            index, process = _route_id.unpack(to.id)
+            index, process = route_of(to)
             target = cluster.machines[index]
             link = source.address
         decoded = self._over_the_wire(source, message)
@@ -139,33 +192,81 @@ class Network:
             if isinstance(sender.link, Route) and self._dice.random() < 0.02:
                 self._fail(source, target, LinkFailure.TIMEOUT, 1_000)
             return
+        if self.deaf >> target.index & 1 and _has_events(message):
+            self.lost += 1
+            return
         if target.node is None:
             if isinstance(sender.link, Route) and self._dice.random() < 0.5:
-                self._fail(source, target, LinkFailure.REFUSED, 2)
+                self._refuse(source, target, 2)
             return
         if process not in (ANY_PROCESS, target.process):
             return
         self._cluster.deliver(target, sender, message)
 
+    # --- connections ------------------------------------------------------------------------
+
     def _fail(self, source: Machine, target: Machine, failure: LinkFailure, after_ms: int) -> None:
         """The connection of ``source`` to ``target`` could not be made."""
-        if failure is LinkFailure.REFUSED and self.cuts[target.index] >> source.index & 1:
-            return
         fact = ConnectionFailed(target.address, failure)
         cluster = self._cluster
         cluster.at(cluster.time_ms + after_ms, cluster.observe, source, source.process, fact)
 
+    def _refuse(self, source: Machine, target: Machine, after_ms: int) -> None:
+        """Nobody listens there, and the machine says so: the refusal must find its way back."""
+        if target.off or target.starting_over or self.is_cut(target.index, source.index):
+            return
+        self._fail(source, target, LinkFailure.REFUSED, after_ms)
+
+    def probe(self, source: Machine, address: Address) -> None:
+        """One TCP connect: a refusal comes back, and nothing otherwise."""
+        target = self._cluster.at_host(address.host)
+        if target is None or (self._loss and self._dice.random() < self._loss):
+            return
+        there_ms = self._base_ms
+        if self._rate:
+            there_ms += int(self._dice.expovariate(self._rate))
+        cluster = self._cluster
+        process = source.process
+        cluster.at(cluster.time_ms + there_ms, self._knock, source, process, address, there_ms)
+
+    def _knock(self, source: Machine, process: int, address: Address, back_ms: int) -> None:
+        target = self._cluster.at_host(address.host)
+        if target is None or target.node is not None or source.process != process:
+            return
+        if not self.is_cut(source.index, target.index):
+            self._refuse(source, target, back_ms)
+
     def hang_up(self, target: Machine) -> None:
-        """A process died: whoever was connected tries once and is refused, sometimes."""
+        """A process died: whoever was connected tries once and is refused, mostly.
+
+        Not where the link is cut or the power is: then nobody says that the connection is over.
+        """
+        host = target.address.host
         for source in self._cluster.machines:
-            if source is target or target.index not in source.subscriptions:
+            if source is target or source.node is None or host not in source.subscriptions:
                 continue
-            if self.cuts[source.index] >> target.index & 1:
-                continue
-            if self._dice.random() < 0.5:
-                self._fail(source, target, LinkFailure.REFUSED, self._dice.randrange(1, 10))
+            if not self.is_cut(target.index, source.index) and self._dice.random() < 0.8:
+                after_ms = self._dice.randrange(1, HANG_UP_MS_MAX)
+                self._cluster.at(
+                    self._cluster.time_ms + after_ms,
+                    self._knock,
+                    source,
+                    source.process,
+                    target.address,
+                    self._base_ms,
+                )
+
+
+def _has_events(message: Message) -> bool:
+    return isinstance(message, Delta | PullReply) and bool(message.runs)
 
 
 def make_route(index: int, process: int, host: str) -> Route:
     """The way back to one process."""
     return Route(_route_id.pack(index, process), host)
+
+
+def route_of(route: Route) -> tuple[int, int]:
+    """(machine, process) that a route leads back to."""
+    index, process = _route_id.unpack(route.id)
+    return index, process

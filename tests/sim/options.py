@@ -9,7 +9,7 @@ that one more draw in one place does not reshuffle the rest.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 FAULTS_MS = 120_000
 """How long things go wrong."""
@@ -85,6 +85,8 @@ class Options:
     """Somebody says `members forget` while things still go wrong."""
     doom_every_ms: int
     """Somebody is cut off with one other node, loses its disk, and is forgotten by the rest."""
+    deaf_every_ms: int
+    """One node hears what others hold and gets none of it: large frames do not reach it."""
     ephemeral: bool
     """One node keeps nothing on disk."""
     # the node's own numbers
@@ -101,6 +103,27 @@ class Options:
     messy_every_ms: int
     imports: int
     client_wait_ms: int
+    # gates, members and those who ask to be let in
+    gates: int
+    spaces: int
+    asking: float
+    """Share of the arrivals that ask the gate's owner; the others are only recorded."""
+    power: float
+    """Share of the crashes that cut the power: no connection is closed, none is refused."""
+    link_every_ms: int
+    """A single link breaks, one way or both."""
+    flap_every_ms: int
+    """A link, or all of one node, comes and goes many times in a few seconds."""
+    restart_every_ms: int
+    """A process is restarted at once: as it was, at another's address, or under another name."""
+    betray_every_ms: int
+    """Somebody dies at the very moment when an event of its own is on its disk."""
+    churn_every_ms: int
+    """Somebody leaves in good order and is back soon."""
+    set_gates_every_ms: int
+    """Somebody changes the number of gates."""
+    calm: bool
+    """Nothing goes wrong but for joins and leaves: what is strict only then is checked then."""
 
     @property
     def physical(self) -> bool:
@@ -110,7 +133,8 @@ class Options:
         """
         lonely = self.partition_every_ms or self.crash_every_ms or self.pause_every_ms
         lonely = lonely or self.leave_every_ms or self.apart_ms or self.late_ms
-        lonely = lonely or self.doom_every_ms
+        lonely = lonely or self.doom_every_ms or self.link_every_ms or self.flap_every_ms
+        lonely = lonely or self.restart_every_ms or self.betray_every_ms or self.churn_every_ms
         return self.deviant_ms == 0 or (self.nodes >= 3 and not lonely and self.loss <= 0.1)
 
     def describe(self) -> str:
@@ -137,7 +161,7 @@ def draw(seed: int) -> Options:
     nodes = dice.choices((2, 3, 4, 5), (1, 5, 2, 2))[0]
     crash_every_ms = dice.randrange(8_000, 60_000) if on() else 0
     big_clock = on(1 / 6)
-    return Options(
+    options = Options(
         seed=seed,
         nodes=nodes,
         delay_ms=dice.choice((0, 1, 1, 5, 30)),
@@ -177,4 +201,50 @@ def draw(seed: int) -> Options:
         messy_every_ms=dice.choice((300, 1_000, 3_000)),
         imports=dice.choice((1, 3)) if on(1 / 3) else 0,
         client_wait_ms=dice.choice((500, 2_000, 4_000)),
+        deaf_every_ms=dice.randrange(20_000, 60_000) if on(1 / 3) else 0,
+        gates=dice.choice((1, 3, 4, 4, 6, 12)),
+        spaces=dice.choice((5, 15, 100, 100)),
+        asking=dice.choice((0.0, 0.3, 0.8, 1.0)),
+        power=dice.choice((0.0, 0.3, 0.7)),
+        link_every_ms=dice.randrange(6_000, 30_000) if on(1 / 2) else 0,
+        flap_every_ms=dice.randrange(15_000, 50_000) if on(1 / 3) else 0,
+        restart_every_ms=dice.randrange(10_000, 50_000) if on(1 / 3) else 0,
+        betray_every_ms=dice.randrange(8_000, 30_000) if on(1 / 4) else 0,
+        churn_every_ms=dice.randrange(6_000, 20_000) if on(1 / 5) else 0,
+        set_gates_every_ms=dice.randrange(15_000, 50_000) if on(1 / 6) else 0,
+        calm=on(1 / 12),
+    )
+    return _calmed(options) if options.calm else options
+
+
+def _calmed(options: Options) -> Options:
+    """The same cluster with a good network and good machines: only joins and leaves are left."""
+    return replace(
+        options,
+        delay_ms=min(options.delay_ms, 5),
+        delay_mean_ms=min(options.delay_mean_ms, 10),
+        reorder=0.0,
+        loss=0.0,
+        duplication=0.0,
+        replay=0.0,
+        partition_every_ms=0,
+        crash_every_ms=0,
+        disk_full_every_ms=0,
+        slow_disk_ms=0,
+        pause_every_ms=0,
+        slow_every_ms=0,
+        deviant_ms=0,
+        jump_every_ms=0,
+        apart_ms=0,
+        doom_every_ms=0,
+        deaf_every_ms=0,
+        missed_exit=0.0,
+        twins=0,
+        messy=0,
+        imports=0,
+        asking=1.0,
+        link_every_ms=0,
+        flap_every_ms=0,
+        restart_every_ms=0,
+        betray_every_ms=0,
     )

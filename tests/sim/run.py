@@ -12,10 +12,11 @@ from hashlib import blake2b
 
 from parkingd.core.ids import replica_hex
 from parkingd.protocol import outcomes
-from parkingd.protocol.commands import ForgetMember
+from parkingd.protocol.commands import ForgetMember, ReadGates
 from parkingd.protocol.effects import Reply
+from tests.sim.arrivals import LastArrivals
 from tests.sim.cluster import Cluster
-from tests.sim.final import Judge, audit_roots, convergence, garbage
+from tests.sim.final import Judge, audit_roots, convergence, garbage, unshared
 from tests.sim.history import Violation
 from tests.sim.machine import Machine
 from tests.sim.nemesis import COMMAND_WAIT_MS, Nemesis
@@ -29,6 +30,8 @@ NOT_CONVERGED = 128
 UNSAFE = 129
 
 AUDIT_MS = 2_000
+
+LAST_ARRIVALS_MS = 6_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Run:
         self.nemesis = Nemesis(self.cluster)
         self.forgotten: dict[str, str] = {}
         self.judged = 0
+        self.gate_lists: dict[str, outcomes.GateList] = {}
+        """What each node showed last of the gates."""
 
     def play(self) -> int:
         """Everything; returns how long the healed cluster took, in milliseconds.
@@ -74,22 +79,46 @@ class Run:
         reason: str | None = "nothing has run"
         next_forget_ms = FAULTS_MS + 8_000
         while cluster.time_ms < end_ms:
+            self._read_gates()
             cluster.run(cluster.time_ms + 1_000)
             self._restart_stopped()
             if cluster.time_ms >= next_forget_ms:
                 self._forget_lost()
                 next_forget_ms += 6_000
-            reason = convergence(cluster) or garbage(cluster)
+            reason = convergence(cluster) or garbage(cluster) or unshared(cluster, self.gate_lists)
             if reason is None:
                 break
         else:
             refused = {name: text for name, text in self.forgotten.items() if text != "forgotten"}
             note = f"; could not be forgotten: {refused}" if refused else ""
             raise Violation("P1", f"after {HEAL_MS_MAX // 1000} s of health: {reason}{note}")
+        healed_ms = cluster.time_ms - FAULTS_MS
         judge = Judge(cluster, cluster.checkers, self.workload)
         judge.verdict()
         self.judged = judge.judged
-        return cluster.time_ms - FAULTS_MS
+        self._let_cars_in()
+        return healed_ms
+
+    def _let_cars_in(self) -> None:
+        """Every gate works: who asks there is let in, unless the lot is full."""
+        cluster = self.cluster
+        arrivals = LastArrivals(self.workload)
+        node = cluster.machines[0].node
+        assert node is not None
+        arrivals.begin(node.state.record.gates)
+        cluster.run(cluster.time_ms + LAST_ARRIVALS_MS)
+        if arrivals.open:
+            gate, answer = min(arrivals.open.items())
+            raise Violation("P5", f"nobody is let in at gate {gate}: {answer}", f"LAST{gate}")
+
+    def _read_gates(self) -> None:
+        def answered(machine: Machine, reply: Reply) -> None:
+            if isinstance(reply.outcome, outcomes.GateList):
+                self.gate_lists[machine.name] = reply.outcome
+
+        self.gate_lists.clear()
+        for machine in self.cluster.running():
+            self.cluster.submit(machine, ReadGates(), COMMAND_WAIT_MS, answered)
 
     def _audit(self) -> None:
         audit_roots(self.cluster)
@@ -137,7 +166,7 @@ class Run:
 
     def figures(self) -> tuple[tuple[str, int], ...]:
         """What happened, in numbers."""
-        checkers = self.cluster.checkers
+        checkers, barriers = self.cluster.checkers, self.workload.barriers
         return (
             ("minted", checkers.history.minted),
             ("acknowledged", len(checkers.acknowledged)),
@@ -147,8 +176,15 @@ class Run:
             ("lost", self.cluster.network.lost),
             ("plates_checked", checkers.looked),
             ("judged", self.judged),
+            ("claims", checkers.owners.claims),
+            ("moves", checkers.owners.moves),
+            ("views_judged", checkers.owners.looked),
+            ("declared_dead", checkers.deaths.declared),
+            ("opened", barriers.opened),
+            ("stayed_shut", barriers.refused),
             ("start_overs", sum(machine.start_overs for machine in self.cluster.machines)),
             *sorted(self.nemesis.counts.items()),
+            *sorted((f"denied_{why}", count) for why, count in self.workload.denials.items()),
             *sorted((f"failed_{code}", count) for code, count in self.workload.failures.items()),
         )
 

@@ -138,6 +138,8 @@ def test_a_failure_is_explained_with_the_command_that_replays_it(
         ("published-before-the-commit", 3),
         ("truncated-reply-with-full-context", 10),
         ("removals-of-a-covered-event-skipped", 10),
+        ("seal-in-one-phase", 20),
+        ("collection-without-the-second-clause", 20),
     ],
 )
 def test_a_planted_fault_is_caught(name: str, seeds: int) -> None:

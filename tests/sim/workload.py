@@ -1,9 +1,10 @@
 """Cars, clones, careless operators and imports, and the record of what physically happened.
 
-A car enters at some node's gate, stays, leaves at any node's gate, and may come again; between two
-of its gate events lie at least `GAP_MS`. A client sends one request id with each gate event and
-repeats it, on the same or another node, when it gets no answer. What became of every gate event is
-kept, so that the healed cluster can be held against it (`judge`).
+A car enters at some node's gate, asking (see `arrivals`) or merely recorded, stays, leaves at any
+node's gate, and may come again; between two of its gate events lie at least `GAP_MS`. A client
+sends one request id with each gate event and repeats it, on the same or another node, when it gets
+no answer. What became of every gate event is kept, so that the healed cluster can be held against
+it (`judge`).
 
 Messy plates get anything from anybody: they are judged by the reference function alone.
 """
@@ -28,7 +29,9 @@ from parkingd.protocol.commands import (
     Where,
 )
 from parkingd.protocol.effects import Reply
-from tests.sim.checkers import Acknowledged
+from tests.sim.admissions import Acknowledged
+from tests.sim.arrivals import Arrival
+from tests.sim.barriers import Barriers
 from tests.sim.clock import EPOCH_MS
 from tests.sim.options import FAULTS_MS, GAP_MS
 
@@ -51,6 +54,8 @@ class GateEvent:
     time_ms: int
     recorded: bool = True
     """False: it happened, and nobody told any node."""
+    happened: bool = True
+    """False: a car asked to be let in, and no barrier opened for it; there may be a record."""
     acknowledged: list[Acknowledged] = field(default_factory=list)
 
 
@@ -120,12 +125,16 @@ class Asking:
             self.acknowledged.append(
                 Acknowledged(outcome.dot, machine.index, machine.disk_age, time_ms)
             )
+        if isinstance(outcome, outcomes.Decision) and outcome.request is not None:
+            vouched = self.workload.cluster.checkers.vouched
+            self.acknowledged.extend(vouched.get(outcome.request, ()))
         if self.done or not reply.last:
             return
         self.outcome, self.by = outcome, machine
-        if isinstance(outcome, outcomes.Failure):
-            self.workload.failures[outcome.code] = self.workload.failures.get(outcome.code, 0) + 1
-            if outcome.code in RETRIED:
+        failed = _failed(outcome)
+        if failed is not None:
+            self.workload.failures[failed] = self.workload.failures.get(failed, 0) + 1
+            if failed in RETRIED:
                 cluster = self.workload.cluster
                 delay_ms = self.workload.dice.randrange(50, 400)
                 cluster.at(cluster.time_ms + delay_ms, self._again, self.attempts)
@@ -155,8 +164,18 @@ RETRIED = frozenset(
         outcomes.ErrorCode.TIMED_OUT,
         outcomes.ErrorCode.OVERLOADED,
         outcomes.ErrorCode.DRAINING,
+        "no_owner",
     }
 )
+
+
+def _failed(outcome: outcomes.Outcome) -> str | None:
+    """Why nothing was decided or done; None if something was."""
+    if isinstance(outcome, outcomes.Failure):
+        return outcome.code
+    if isinstance(outcome, outcomes.Decision) and outcome.reason in RETRIED:
+        return outcome.reason
+    return None
 
 
 class Workload:
@@ -169,7 +188,10 @@ class Workload:
         self.twins = [Car(f"TWIN{number}") for number in range(cluster.options.twins)]
         self.messy = [f"MESSY{number}" for number in range(cluster.options.messy)]
         self.imported: list[Imported] = []
+        self.barriers = Barriers(cluster)
         self.failures: dict[str, int] = {}
+        self.denials: dict[str, int] = {}
+        """Why cars that asked were not let in."""
         self.late = 0
         self.asked = 0
 
@@ -177,7 +199,7 @@ class Workload:
         """Put everybody's first act into the loop."""
         dice, at, options = self.dice, self.cluster.at, self.cluster.options
         for car in self.cars:
-            at(dice.randrange(500, 30_000), self._enter, car)
+            at(dice.randrange(500, 30_000), self.enter, car)
         for twin in self.twins:
             at(dice.randrange(5_000, 80_000), self._twins_enter, twin)
         if self.messy:
@@ -210,43 +232,61 @@ class Workload:
     def _request(self) -> bytes:
         return self.dice.randbytes(16)
 
-    def _gate(self) -> int:
-        return self.dice.randrange(1, 5)
+    def gate(self) -> int:
+        """Any of the gates that the lot began with."""
+        return self.dice.randrange(1, self.cluster.options.gates + 1)
+
+    def drivers_delay_ms(self) -> int:
+        """From the answer to the barrier."""
+        return self.dice.choice((0, 5, 20, 300, 4_000))
 
     def _pause_ms(self, mean_ms: int) -> int:
         return int(self.dice.expovariate(1 / mean_ms))
 
     # --- cars ------------------------------------------------------------------------------------
 
-    def _enter(self, car: Car) -> None:
-        if self.is_over:
-            return
-        event = GateEvent(True, self._request(), self.cluster.time_ms)
+    def gate_event(self, car: Car, *, entering: bool) -> GateEvent:
+        """Something that this car does now."""
+        event = GateEvent(entering, self._request(), self.cluster.time_ms)
         car.events.append(event)
-        self.ask(Track(car.plate, self._gate(), event.request), self._then(car, event, self._leave))
+        return event
 
-    def _leave(self, car: Car) -> None:
+    def enter(self, car: Car) -> None:
+        """It comes: it asks, or somebody just writes it down."""
         if self.is_over:
             return
-        event = GateEvent(False, self._request(), self.cluster.time_ms)
-        car.events.append(event)
+        event = self.gate_event(car, entering=True)
+        if self.dice.random() < self.cluster.options.asking:
+            event.happened = False
+            Arrival(self, car, event).ask()
+            return
+        self.ask(Track(car.plate, self.gate(), event.request), self.then(car, event, self.leave))
+
+    def leave(self, car: Car) -> None:
+        """It goes."""
+        if self.is_over:
+            return
+        event = self.gate_event(car, entering=False)
         if self.dice.random() < self.cluster.options.missed_exit:
             event.recorded = False
-            self._next(car, self._enter)
+            self.come_and_go(car, self.enter)
             return
-        command = RecordExit(car.plate, self._gate(), event.request)
-        self.ask(command, self._then(car, event, self._enter))
+        command = RecordExit(car.plate, self.gate(), event.request)
+        self.ask(command, self.then(car, event, self.enter))
 
-    def _then(
+    def then(
         self, car: Car, event: GateEvent, following: Callable[[Car], None]
     ) -> Callable[[Asking], None]:
+        """What to do when this has been answered, or given up."""
+
         def done(asking: Asking) -> None:
             event.acknowledged = asking.acknowledged
-            self._next(car, following)
+            self.come_and_go(car, following)
 
         return done
 
-    def _next(self, car: Car, following: Callable[[Car], None]) -> None:
+    def come_and_go(self, car: Car, following: Callable[[Car], None]) -> None:
+        """The next thing this car does."""
         at_ms = self.cluster.time_ms + GAP_MS + self._pause_ms(self.cluster.options.stay_mean_ms)
         self.cluster.at(at_ms, following, car)
 
@@ -261,7 +301,7 @@ class Workload:
         for home in homes:
             event = GateEvent(True, self._request(), self.cluster.time_ms)
             twin.events.append(event)
-            command = Track(twin.plate, self._gate(), event.request)
+            command = Track(twin.plate, self.gate(), event.request)
 
             def done(asking: Asking, event: GateEvent = event) -> None:
                 event.acknowledged = asking.acknowledged
@@ -280,9 +320,9 @@ class Workload:
         command: Command
         kind = dice.choices(("track", "exit", "correct", "remove"), (5, 3, 2, 1))[0]
         if kind == "track":
-            command = Track(plate, self._gate(), request if dice.random() < 0.9 else None)
+            command = Track(plate, self.gate(), request if dice.random() < 0.9 else None)
         elif kind == "exit":
-            command = RecordExit(plate, self._gate(), request if dice.random() < 0.9 else None)
+            command = RecordExit(plate, self.gate(), request if dice.random() < 0.9 else None)
         elif kind == "correct":
             command = Correct(plate, dice.choice(self.messy), request)
         else:
@@ -301,7 +341,7 @@ class Workload:
             ImportRow(
                 line=line + 1,
                 plate=f"IMP{number}X{line}",
-                gate=self._gate(),
+                gate=self.gate(),
                 since_ms=EPOCH_MS - 3_600_000,
                 request=self._request(),
             )

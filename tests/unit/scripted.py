@@ -5,6 +5,8 @@ test gets to its beginning. With ``stage.flows = False`` they pile up in ``stage
 test to deliver, repeat or drop, and so do the kinds in ``stage.holds``, whatever the rest does;
 `Box.give` hands over single events whatever was sent. A box with
 ``commits = False`` has a disk that takes batches and keeps them waiting until `Box.persist`.
+`Box.stop` is a power cut, of which others hear nothing; after `Box.kill` the machine goes on and
+refuses connections. A paused box does nothing, its letters wait, and `Box.wake` finds it late.
 Every message is encoded when it is sent and decoded when it arrives.
 """
 
@@ -23,13 +25,20 @@ from parkingd.protocol.effects import (
     Notice,
     Outgoing,
     Persist,
+    Probe,
     Publish,
     Send,
     StartOver,
     Stop,
     Subscribe,
 )
-from parkingd.protocol.facts import Candidate, DiscoveryReady, Fact
+from parkingd.protocol.facts import (
+    Candidate,
+    ConnectionFailed,
+    DiscoveryReady,
+    Fact,
+    LinkFailure,
+)
 from parkingd.protocol.messages import Address, Delta, Message, Route, Run, Sender
 from parkingd.protocol.node import Node
 from parkingd.protocol.outcomes import Entry, Exit, Outcome
@@ -73,7 +82,7 @@ class Box:
         self.process = 0
         self.commits = True
         self.skew_ms = 0
-        self.runs = False
+        self.runs = self.is_paused = False
         self.subscribed: set[str] = set()
         self.replies: dict[int, list[Outcome]] = {}
         self.notices: list[Notice] = []
@@ -91,7 +100,7 @@ class Box:
         now = self.now
         stored = self.disk.load(now.wall_ms)
         self.process += 1
-        self.runs, self.end = True, None
+        self.runs, self.is_paused, self.end = True, False, None
         self.node = Node(self.settings, stored, now=now, seed=stored.replica)
         self.replica, self.incarnation = stored.replica, stored.incarnation
         self.take()
@@ -105,6 +114,25 @@ class Box:
         self.runs = False
         self.subscribed.clear()
         self.disk.crash(random.Random(0), keep=keep, torn=False)
+
+    def kill(self) -> None:
+        """The process dies alone: its links break, and whoever had one tries to connect again."""
+        self.stop()
+        self.stage.knocks += [
+            (box, self.address) for box in self.stage.boxes.values() if self.name in box.subscribed
+        ]
+        self.stage.flow()
+
+    def pause(self) -> None:
+        """From here on it stands still."""
+        self.is_paused = True
+
+    def wake(self, *, sockets_first: bool) -> None:
+        """It goes on: with all that has arrived meanwhile, or with the timer that is overdue."""
+        self.is_paused = False
+        if sockets_first:
+            self.stage.flow()
+        self.tick()
 
     def succeed(self, *, knows: Iterable[str] = ()) -> Box:
         """Carry out the `StartOver` that the node asked for."""
@@ -241,6 +269,8 @@ class Box:
                 other = stage.at(Address(host, PORT))
                 if other is not None:
                     self.subscribed.add(other.name)
+            case Probe(address=address):
+                stage.knocks.append((self, address))
             case _:
                 pass
 
@@ -269,6 +299,10 @@ class Stage:
         self.flows = True
         self.holds: tuple[type[Message], ...] = ()
         self.cuts: set[frozenset[str]] = set()
+        self.deaf: set[tuple[str, str]] = set()
+        """(source, target): the target hears nothing of the source."""
+        self.knocks: list[tuple[Box, Address]] = []
+        """Connections on their way: who tries, and where."""
         self._is_flowing = False
 
     def box(self, name: str, replica: ReplicaId, **settings: object) -> Box:
@@ -279,17 +313,23 @@ class Stage:
         return box
 
     def found(self, *names: str, **settings: object) -> list[Box]:
-        """These nodes, with ascending replica ids, in one lot founded by the first; in sync."""
+        """These nodes, with ascending replica ids, in one lot founded by the first; in sync.
+
+        The gates are shared out and stand still. With ``gates=1`` the first has the only one, and
+        nobody mints anything by himself while all live.
+        """
         boxes = [self.box(name, place, **settings) for place, name in enumerate(names, start=1)]
         for box in boxes:
             box.start(knows=[name for name in names if name != box.name])
-        self.pass_ms(4_500)
+        self.pass_ms(6_000)
         assert len({box.node.lot for box in boxes} - {None}) == 1
         assert all(box.node.is_synced() for box in boxes)
         return boxes
 
     def at(self, address: Address) -> Box | None:
-        return next((box for box in self.boxes.values() if box.address == address), None)
+        """Who listens there, else who did."""
+        there = [box for box in self.boxes.values() if box.address == address]
+        return next((box for box in there if box.runs), there[0] if there else None)
 
     def packed(self, origin: ReplicaId, seq: int) -> bytes:
         """An event as its origin packed it."""
@@ -302,7 +342,7 @@ class Stage:
     def post(
         self, source: Box, target: Box, process: int, sender: Sender, message: Message
     ) -> None:
-        if frozenset((source.name, target.name)) not in self.cuts:
+        if self._reaches(source, target):
             frame = source.encode(message)
             self.letters.append(Letter(source.name, target.name, process, sender, frame))
 
@@ -311,24 +351,45 @@ class Stage:
         others = [name for name in self.boxes if name not in names]
         self.cuts |= {frozenset((one, other)) for one in names for other in others}
 
+    def cut_one_way(self, source: Box, *targets: Box) -> None:
+        """These hear nothing of the source, until `heal`; it still hears them."""
+        self.deaf |= {(source.name, target.name) for target in targets}
+
     def heal(self) -> None:
         self.cuts.clear()
+        self.deaf.clear()
+
+    def _reaches(self, source: Box, target: Box) -> bool:
+        is_cut = frozenset((source.name, target.name)) in self.cuts
+        return not is_cut and (source.name, target.name) not in self.deaf
 
     def flow(self) -> None:
         """Deliver everything, and what that brings about, if the stage flows."""
         if self._is_flowing:
             return
         self._is_flowing = True
-        while self.flows and (letter := self._first_free()) is not None:
-            self.deliver(letter)
+        while self.flows:
+            letter = next(filter(self._is_free, self.letters), None)
+            if letter is not None:
+                self.deliver(letter)
+            elif self.knocks:
+                self._answer_knock(*self.knocks.pop(0))
+            else:
+                break
         self._is_flowing = False
 
-    def _first_free(self) -> Letter | None:
-        if not self.holds:
-            return self.letters[0] if self.letters else None
-        return next(
-            (each for each in self.letters if not isinstance(each.message, self.holds)), None
-        )
+    def _is_free(self, letter: Letter) -> bool:
+        if self.boxes[letter.target].is_paused:
+            return False
+        return not (self.holds and isinstance(letter.message, self.holds))
+
+    def _answer_knock(self, box: Box, address: Address) -> None:
+        """A machine without the process refuses; one that cannot be reached is silent."""
+        there = self.at(address)
+        if there is None or there.runs or not box.runs or box.is_paused:
+            return
+        if self._reaches(box, there) and self._reaches(there, box):
+            box.observe(ConnectionFailed(address, LinkFailure.REFUSED))
 
     def release(self, *holds: type[Message]) -> None:
         """Deliver what was held, in its order; from here on only these kinds are held."""
@@ -355,7 +416,7 @@ class Stage:
         """Time passes; every node is called when it wants to be."""
         end_ms = self.mono_ms + ms
         while self.mono_ms < end_ms:
-            running = [box for box in self.boxes.values() if box.runs]
+            running = [box for box in self.boxes.values() if box.runs and not box.is_paused]
             due = min((box.node.next_deadline() for box in running), default=end_ms)
             self.mono_ms = min(end_ms, max(due, self.mono_ms + 1))
             for box in running:

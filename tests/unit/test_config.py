@@ -53,6 +53,7 @@ def test_nothing_has_to_be_said():
     assert (config.name, config.cluster) == ("lane-1", "default")
     assert (config.spaces, config.gates, config.admission) == (100, 4, "local")
     assert (config.host, config.port, config.peers, config.mdns) == (None, None, (), True)
+    assert (config.srv, config.dns) == (None, None)
     assert (config.cookie, config.cookie_file, config.home) == (None, None, Path("/home/ann"))
     assert config.data_dir == Path("/home/ann/.local/state/parkingd/default/lane-1")
     assert config.runtime_dir == Path("/run/user/7/parkingd")
@@ -87,6 +88,7 @@ def test_a_file_can_say_everything_that_this_version_knows(toml):
             'name = "gary"\ncluster = "air.port"\ncookie = "s3cret"\nspaces = 5\ngates = 6\n'
             'admission = "local"\nhost = "10.0.0.1"\nport = 0\nmdns = false\nephemeral = true\n'
             'peers = ["10.0.0.2:7744", "[fd00::2]:7746", "lane-3.lan:1"]\n'
+            'srv = "_gossip._tcp.lot.test."\ndns = "[fd00::53]:5353"\n'
             'runtime_dir = "~/run"\nlog_level = "debug"\nlog_format = "json"\n'
         )
     )
@@ -95,6 +97,7 @@ def test_a_file_can_say_everything_that_this_version_knows(toml):
         Address("fd00::2", 7746),
         Address("lane-3.lan", 1),
     )
+    assert (config.srv, config.dns) == ("_gossip._tcp.lot.test", Address("fd00::53", 5353))
     assert (config.name, config.cluster, config.cookie) == ("gary", "air.port", "s3cret")
     assert (config.host, config.port, config.mdns, config.ephemeral) == ("10.0.0.1", 0, False, True)
     assert config.data_dir is None
@@ -171,8 +174,11 @@ def test_of_cookie_and_cookie_file_the_higher_layer_wins():
         ("admission = 'escrow'", "not in this version"),
         ("admission = 'strong'", "not in this version"),
         ("admission = 'lokal'", "did you mean local?"),
-        ("srv = '_gossip._tcp.x'", "not in this version"),
-        ("dns = '10.0.0.53'", "not in this version"),
+        ("srv = '_gossip tcp.x'", "is not a name in the DNS"),
+        ("srv = '10.0.0.53'", "is not a name in the DNS"),
+        ("srv = ['a.test']", "is not a text"),
+        ("dns = 'ns.lot.test'", "is not the address of a name server"),
+        ("dns = 53", "is not a text"),
         ("ops = 8080", "not in this version"),
         ("name = ", "is not TOML"),
         ("name = 'a'\nname = 'b'", "is not TOML"),
@@ -212,7 +218,19 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path):
         ("PARKINGD_NAME", "gary\n", "PARKINGD_NAME"),
         ("PARKINGD_DATA_DIR", "/x/\udcff", "UTF-8"),
         ("PARKINGD_OPS", "9090", "not in this version"),
-        ("PARKINGD_SRV", "_gossip._tcp.x", "not in this version"),
+        ("PARKINGD_SRV", "-a.test", "srv = '-a.test' (from PARKINGD_SRV) is not a name in the DNS"),
+        ("PARKINGD_SRV", ".", "is not a name in the DNS"),
+        ("PARKINGD_SRV", "a..test", "is not a name in the DNS"),
+        ("PARKINGD_SRV", "bücher.test", "is not a name in the DNS"),
+        ("PARKINGD_SRV", f"{'x' * 64}.test", "is not a name in the DNS"),
+        ("PARKINGD_SRV", "x." * 128, "has more than 253 characters"),
+        ("PARKINGD_DNS", "10.0.0.53:0", "is not the address of a name server"),
+        ("PARKINGD_DNS", "10.0.0.53:65536", "[fd00::53]:5353"),
+        ("PARKINGD_DNS", "10.0.0.53:", "is not the address of a name server"),
+        ("PARKINGD_DNS", "10.0.0", "is not the address of a name server"),
+        ("PARKINGD_DNS", "0.0.0.0", "is not the address of a name server"),
+        ("PARKINGD_DNS", "224.0.0.251:5353", "is not the address of a name server"),
+        ("PARKINGD_DNS", "ns.lot.test:53", "is not the address of a name server"),
         ("PARKINGD_PEERS", "a:1,b", "'b' is not HOST:PORT"),
     ],
 )
@@ -234,6 +252,44 @@ def test_peers_come_with_commas_and_each_once_and_flags_replace_them():
     assert load({}, environ).peers == (Address("a", 1), Address("b", 2))
     assert load({"peers": ["c:3"]}, environ).peers == (Address("c", 3),)
     assert "at most 256" in complaint({"peers": [f"h{n}:1" for n in range(257)]})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_gossip._tcp.parkingd.default.svc.cluster.local",
+        "lot",
+        "xn--bcher-kva.test",
+        f"{'x' * 63}.test",
+        f"{'x.' * 126}x",
+    ],
+)
+def test_a_name_in_the_dns_may_end_with_a_dot_and_means_the_same(name: str):
+    for given in (name, f"{name}.", f" {name} "):
+        assert load({}, {"PARKINGD_SRV": given}).srv == name
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("10.0.0.53", Address("10.0.0.53", 53)),
+        ("10.0.0.53:5353", Address("10.0.0.53", 5353)),
+        ("127.0.0.1:1", Address("127.0.0.1", 1)),
+        ("fd00::53", Address("fd00::53", 53)),
+        ("[fd00::53]", Address("fd00::53", 53)),
+        ("[fd00::53]:65535", Address("fd00::53", 65_535)),
+    ],
+)
+def test_a_name_server_is_an_address_with_or_without_a_port(given: str, expected: Address):
+    config = load({"srv": "lot.test"}, {"PARKINGD_DNS": given})
+    assert config.dns == expected
+    assert config.warnings == ()
+
+
+def test_a_name_server_without_a_name_to_ask_for_is_a_warning():
+    (warning,) = load({"dns": "10.0.0.53"}).warnings
+    assert "--dns" in warning
+    assert "--srv" in warning
 
 
 def test_an_unknown_variable_is_a_warning_with_a_suggestion():

@@ -16,6 +16,7 @@ from parkingd.protocol.command_parsing import (
     parse_direct,
 )
 from parkingd.protocol.commands import (
+    AskToEnter,
     Condition,
     Correct,
     ForgetMember,
@@ -24,6 +25,7 @@ from parkingd.protocol.commands import (
     Leave,
     ReadCandidates,
     ReadDigest,
+    ReadGates,
     ReadLog,
     ReadLot,
     ReadMembers,
@@ -31,6 +33,7 @@ from parkingd.protocol.commands import (
     ReadVehicles,
     RecordExit,
     Remove,
+    SetGates,
     SetSpaces,
     Track,
     WaitFor,
@@ -42,23 +45,33 @@ ID = bytes(range(16))
 GOOD: list[tuple[str, dict[object, object], object]] = [
     ("track", {"plate": "abc 123", "gate": 1, "request": ID}, Track("abc 123", 1, ID)),
     ("track", {"plate": "", "gate": 5_000}, Track("", 5_000, None)),
+    ("enter", {"plate": "abc 123", "gate": 1, "request": ID}, AskToEnter("abc 123", 1, ID)),
+    ("enter", {"plate": "", "gate": 2**31 - 1}, AskToEnter("", 2**31 - 1, None)),
     ("exit", {"plate": "A", "gate": 1_000, "request": None}, RecordExit("A", 1_000, None)),
     ("lot", {}, ReadLot()),
     ("vehicles", {}, ReadVehicles()),
     ("where", {"plate": "A"}, Where("A")),
+    ("gates", {}, ReadGates()),
     ("members", {}, ReadMembers()),
     ("status", {}, ReadStatus()),
     ("digest", {}, ReadDigest()),
     ("discover", {}, ReadCandidates()),
     ("set_spaces", {"spaces": 120, "request": ID}, SetSpaces(120, ID)),
+    ("set_gates", {"gates": 1_000, "request": ID}, SetGates(1_000, ID)),
     ("correct", {"old": "A", "new": "B", "request": ID}, Correct("A", "B", ID)),
     ("remove", {"plate": "A"}, Remove("A", None, None)),
     ("remove", {"plate": "A", "dot": [2**64 - 1, 3]}, Remove("A", (2**64 - 1, 3), None)),
     ("forget_member", {"name": "joe"}, ForgetMember("joe")),
     (
         "wait",
-        {"conditions": [["members", 3, True], ["synced", 1, False]]},
-        WaitFor((Condition("members", 3, True), Condition("synced", 1, False))),
+        {"conditions": [["members", 3, True], ["gates", 4, False], ["synced", 1, False]]},
+        WaitFor(
+            (
+                Condition("members", 3, True),
+                Condition("gates", 4, False),
+                Condition("synced", 1, False),
+            )
+        ),
     ),
     (
         "import_rows",
@@ -70,7 +83,7 @@ GOOD: list[tuple[str, dict[object, object], object]] = [
 ]
 
 BAD: list[tuple[str, dict[object, object]]] = [
-    ("enter", {"plate": "A", "gate": 1}),
+    ("watch", {}),
     ("", {}),
     ("lot", {"plate": "A"}),
     ("track", {"gate": 1}),
@@ -84,9 +97,19 @@ BAD: list[tuple[str, dict[object, object]]] = [
     ("track", {"plate": "A", "gate": 1, "request": b"short"}),
     ("track", {"plate": "A", "gate": 1, "request": "0" * 16}),
     ("track", {"plate": "A", "gate": 1, "spaces": 1}),
+    ("enter", {"plate": "A", "gate": 0}),
+    ("enter", {"plate": "A", "gate": 2**31}),
+    ("enter", {"plate": "A" * 65, "gate": 1}),
+    ("enter", {"plate": "A", "gate": 1, "request": "0" * 32}),
+    ("enter", {"gate": 1}),
+    ("gates", {"gate": 1}),
     ("exit", {"plate": "A", "gate": 2**31}),
     ("set_spaces", {"spaces": 0}),
     ("set_spaces", {"spaces": 10_000_001}),
+    ("set_gates", {"gates": 0}),
+    ("set_gates", {"gates": 1_001}),
+    ("set_gates", {"gates": 4.0}),
+    ("set_gates", {"gates": 4, "spaces": 1}),
     ("correct", {"old": "A"}),
     ("remove", {"plate": "A", "dot": [1]}),
     ("remove", {"plate": "A", "dot": [1, 0]}),
@@ -95,7 +118,8 @@ BAD: list[tuple[str, dict[object, object]]] = [
     ("forget_member", {"name": ""}),
     ("forget_member", {"name": "a" * 64}),
     ("wait", {"conditions": []}),
-    ("wait", {"conditions": [["gates", 4, False]]}),
+    ("wait", {"conditions": [["gates", "4", False]]}),
+    ("wait", {"conditions": [["free", 4, False]]}),
     ("wait", {"conditions": [["members", -1, False]]}),
     ("wait", {"conditions": [["members", 1, 1]]}),
     ("wait", {"conditions": [["synced", 1, True]] * 17}),
@@ -157,7 +181,19 @@ _values = st.recursive(
     max_leaves=12,
 )
 _keys = st.sampled_from(
-    ["plate", "gate", "request", "dot", "rows", "conditions", "name", "spaces", "old", "path"]
+    [
+        "plate",
+        "gate",
+        "gates",
+        "request",
+        "dot",
+        "rows",
+        "conditions",
+        "name",
+        "spaces",
+        "old",
+        "path",
+    ]
 )
 
 

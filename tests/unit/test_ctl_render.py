@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from parkingd.adapters.document_values import envelope
+import pytest
+
+from parkingd.adapters.document_values import Document, envelope
 from parkingd.cli.render import as_json, as_jsonl, as_table, as_tsv, printable
 
 MEMBERS = envelope(
@@ -19,6 +22,65 @@ MEMBERS = envelope(
 LOT = envelope(
     "Lot", "gary", 0, {"free": -3, "state": "full", "conflicts": ["A", "B"], "warnings": ["w"]}
 )
+
+
+def gate(number: int, owner: str | None, epoch: int, state: str, **more: object) -> Document:
+    claims = [owner] if owner is not None else []
+    return {
+        "gate": number,
+        "owner": owner,
+        "epoch": epoch,
+        "state": state,
+        "claims": claims,
+        "target": None,
+    } | more
+
+
+GATES = envelope(
+    "GateList",
+    "gary",
+    0,
+    {
+        "items": [
+            gate(1, "gary", 7, "served"),
+            gate(2, "gary", 9, "contested", claims=["gary", "joe"]),
+            gate(3, "gary", 12, "moving", target="mary"),
+            gate(4, None, 8, "unowned"),
+            gate(5, None, 0, "unowned"),
+        ]
+    },
+)
+
+
+def decision(word: str, reason: str, **more: object) -> Document:
+    body: dict[str, Any] = {
+        "decision": word,
+        "reason": reason,
+        "plate": "ABC123",
+        "gate": 1,
+        "epoch": 7,
+        "owner": "gary",
+        "free": 42,
+        "fence": [7, "00000000000000ff", "gary"],
+        "warnings": [],
+        "hint": "",
+        "request": "00" * 16,
+    }
+    return envelope("Decision", "gary", 0, body | more)
+
+
+DENIALS = (
+    "full",
+    "no_rights",
+    "already_inside",
+    "gate_closed",
+    "draining",
+    "invalid_plate",
+    "unknown_gate",
+    "no_owner",
+    "not_ready",
+)
+"""The reasons of the command contract."""
 
 
 def test_json_is_one_line_with_sorted_keys() -> None:
@@ -68,3 +130,111 @@ def test_an_empty_list_is_said_to_be_empty_only_to_people() -> None:
     assert list(as_table(empty, colour=False)) == ["(none)"]
     assert len(list(as_tsv(empty))) == 1
     assert list(as_jsonl(empty)) == []
+
+
+def sentence(document: Document, colour: bool = False) -> str:
+    (line,) = as_table(document, colour)
+    return line
+
+
+def test_an_admission_is_a_sentence_that_says_who_admitted_and_what_is_left() -> None:
+    admitted = "admitted ABC123 at gate 1 (gary, epoch 7)"
+    assert sentence(decision("admitted", "ok")) == f"{admitted}: 42 free"
+    assert sentence(decision("admitted", "ok", free=0)) == f"{admitted}: 0 free"
+    assert sentence(decision("admitted", "ok", free=-3)) == f"{admitted}: overbooked by 3"
+    assert sentence(decision("admitted", "ok", free=None)) == admitted
+    repeated = decision("admitted", "ok", owner=None, epoch=None, fence=None)
+    assert sentence(repeated) == "admitted ABC123 at gate 1: 42 free"
+
+
+@pytest.mark.parametrize("reason", DENIALS)
+def test_a_denial_says_why_in_words(reason: str) -> None:
+    denial = decision("denied", reason, epoch=None, owner=None, free=None, fence=None)
+    said, colon, why = sentence(denial).partition(": ")
+    assert (said, colon) == ("denied ABC123 at gate 1", ": ")
+    assert " " in why
+    assert "_" not in why
+
+
+def test_every_denial_is_told_from_every_other() -> None:
+    assert len({sentence(decision("denied", reason)) for reason in DENIALS}) == len(DENIALS)
+    assert sentence(decision("denied", "full")) == "denied ABC123 at gate 1: the lot is full"
+
+
+def test_a_reason_of_a_later_daemon_is_shown_as_it_is() -> None:
+    assert sentence(decision("denied", "on\x1bstrike")).endswith(r": on\x1bstrike")
+
+
+def test_a_plate_that_is_none_is_shown_escaped_and_nothing_as_nothing() -> None:
+    assert sentence(decision("denied", "invalid_plate", plate="\x1b[2J")).startswith(
+        r"denied \x1b[2J at gate 1: this is no plate"
+    )
+    assert "denied nothing at gate 1" in sentence(decision("denied", "invalid_plate", plate=""))
+
+
+def test_the_colour_of_a_decision_repeats_its_word() -> None:
+    for word, number in (("admitted", 32), ("denied", 31)):
+        plain = sentence(decision(word, "full"))
+        coloured = sentence(decision(word, "full"), colour=True)
+        assert coloured == plain.replace(word, f"\x1b[{number}m{word}\x1b[0m", 1)
+
+
+def test_a_decision_in_tsv_has_a_line_per_field_with_the_fence_in_one() -> None:
+    lines = dict(line.split("\t") for line in as_tsv(decision("admitted", "ok")))
+    assert lines["decision"] == "admitted"
+    assert lines["fence"] == "7:00000000000000ff:gary"
+    assert lines["request"] == "00" * 16
+    denied = dict(line.split("\t") for line in as_tsv(decision("denied", "full", fence=None)))
+    assert denied["fence"] == ""
+
+
+def test_a_table_of_gates_says_in_words_what_is_wrong_with_them() -> None:
+    assert list(as_table(GATES, colour=False)) == [
+        "GATE  OWNER  EPOCH  STATE      NOTE",
+        "1     gary   7      served",
+        "2     gary   9      contested  claimed by gary, joe",
+        "3     gary   12     moving     to mary",
+        "4     -      8      unowned    nobody serves it",
+        "5     -      0      unowned    nobody serves it yet",
+    ]
+
+
+def test_colour_only_repeats_the_state_of_a_gate() -> None:
+    plain = list(as_table(GATES, colour=False))
+    for place, word, number in ((1, "served", 32), (2, "contested", 31), (4, "unowned", 31)):
+        coloured = list(as_table(GATES, colour=True))[place]
+        assert coloured == plain[place].replace(word, f"\x1b[{number}m{word}\x1b[0m")
+
+
+def test_gates_for_programs_have_the_fields_of_the_contract() -> None:
+    assert list(as_tsv(GATES))[:4] == [
+        "gate\towner\tepoch\tstate\tclaims\ttarget",
+        "1\tgary\t7\tserved\tgary\t",
+        "2\tgary\t9\tcontested\tgary,joe\t",
+        "3\tgary\t12\tmoving\tgary\tmary",
+    ]
+    line = json.loads(next(iter(as_jsonl(GATES))))
+    assert (line["kind"], line["node"]) == ("Gate", "gary")
+    assert "note" not in line
+
+
+@pytest.mark.parametrize(
+    ("field", "gates", "words"),
+    [
+        ("owned", [1, 2, 3, 7, 9, 10], "1-3, 7, 9, 10"),
+        ("owned", [], "none"),
+        ("unowned", [3], "3: nobody serves it"),
+        ("unowned", [3, 4], "3, 4: nobody serves them"),
+        ("unowned", [], "none"),
+        ("contested", [1, 2, 3], "1-3: claimed by more than one node"),
+        ("contested", [], "none"),
+    ],
+)
+def test_the_gates_of_a_status_are_in_words_for_people_only(
+    field: str, gates: list[int], words: str
+) -> None:
+    status = envelope("Status", "gary", 0, {"gates": {"total": 12, field: gates}})
+    total, line = as_table(status, colour=False)
+    assert total.split() == ["gates.total", "12"]
+    assert line.split(maxsplit=1) == [f"gates.{field}", words]
+    assert list(as_tsv(status))[1] == f"gates.{field}\t{','.join(map(str, gates))}"

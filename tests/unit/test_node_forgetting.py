@@ -195,7 +195,7 @@ def test_a_fenced_node_that_returns_takes_a_new_id_and_offers_what_only_it_has()
 
 def test_nothing_is_taken_from_a_fenced_replica_whoever_brings_it() -> None:
     stage, a, b, c = returned()
-    late = next(dot for dot in c.minted if dot[1] == max(seq for _, seq in c.minted))
+    (late,) = c.shown("KC2")
     for box in (a, b):
         box.give(b if box is a else a, late)
         assert box.shown("KC2") == set()
@@ -204,10 +204,9 @@ def test_nothing_is_taken_from_a_fenced_replica_whoever_brings_it() -> None:
 
 
 def test_a_fenced_node_is_told_on_any_request_of_its() -> None:
-    stage, a, _, c = returned()
-    assert any(isinstance(message, Refused) for message in a.sent)
+    _, a, b, c = returned()
+    assert a.has_sent(Refused) or b.has_sent(Refused), "by whom it asked first"
     assert c.has_sent(Delta)
-    assert stage.boxes["c"] is c
 
 
 def test_a_fenced_node_that_crashed_before_it_could_start_over_does_so_after_the_restart() -> None:
@@ -271,11 +270,11 @@ def cut_off_together() -> tuple[Stage, Box, Box, Box]:
     a, b, c = stage.found("a", "b", "c")
     stage.pass_ms(3_000)
     stage.cut("a")
-    c.track("KC2")
+    entry = c.track("KC2")
     stage.pass_ms(3_000)
     assert b.shown("KC2")
     a.node._shared.replica.mint(Fence(c.replica), a.now.wall_ms)
-    a.node._shared.replica.mint(Seal(c.replica, c.node.own_seq - 1, ()), a.now.wall_ms)
+    a.node._shared.replica.mint(Seal(c.replica, entry[1] - 1, ()), a.now.wall_ms)
     a.take()
     return stage, a, b, c
 

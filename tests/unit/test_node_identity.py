@@ -63,9 +63,12 @@ def test_a_restarted_node_asks_before_it_mints_and_waits_two_seconds_at_most() -
 
 
 def test_later_events_of_ours_that_show_only_in_an_exchange_make_us_take_a_new_id_too() -> None:
-    """At the hello the one member that could be asked did not know of them itself."""
+    """At the hello the one member that could be asked did not know of them itself.
+
+    It has no gate and records no car meanwhile: what it minted would have the dots of others.
+    """
     stage = Stage()
-    a, b, c = stage.found("a", "b", "c")
+    a, b, c = stage.found("a", "b", "c", gates=1)
     older = b.disk.snapshot()
     stage.cut("a")
     b.track("KB1")

@@ -21,34 +21,41 @@ def leave(stage: Stage, box: Box, ms: int = 4_000) -> tuple[Left, int]:
     raise AssertionError("it does not leave")
 
 
+def without_gate() -> tuple[Stage, Box, Box]:
+    """Two nodes of which the second has no gate to hand over: only its head is to be saved."""
+    stage = Stage()
+    a, b = stage.found("a", "b", gates=1)
+    return stage, a, b
+
+
 def test_a_node_leaves_when_a_members_disk_covers_its_head() -> None:
     stage = Stage()
     a, b = stage.found("a", "b")
     entry = a.track("KA1")
     left, passed = leave(stage, a)
-    assert left == Left(entry[1], "b")
+    assert left == Left(a.node.own_seq, "b")
+    assert left.final_seq > entry[1], "its gates have been released"
     assert passed < 500
     assert isinstance(a.end, Stop)
     assert a.end.error is None
     (member,) = b.node.members
     assert member.state.value == "left"
-    assert member.final_seq == entry[1]
+    assert member.final_seq == left.final_seq
     assert b.heard("member_left")
 
 
 def test_a_memory_is_not_safe_enough_to_leave() -> None:
-    stage = Stage()
-    a, b = stage.found("a", "b")
-    b.commits = False
-    entry = a.track("KA1")
-    handle = a.submit(Leave(), 10_000)
+    stage, a, b = without_gate()
+    a.commits = False
+    entry = b.track("KB1")
+    handle = b.submit(Leave(), 10_000)
     stage.pass_ms(1_000)
-    assert b.shown("KA1") == {entry}
-    assert a.answer(handle) is None
-    b.commits = True
-    b.persist()
+    assert a.shown("KB1") == {entry}
+    assert b.answer(handle) is None
+    a.commits = True
+    a.persist()
     stage.pass_ms(1_000)
-    assert a.answer(handle) == Left(entry[1], "b")
+    assert b.answer(handle) == Left(entry[1], "a")
 
 
 def test_a_node_alone_leaves_at_once() -> None:
@@ -61,11 +68,10 @@ def test_a_node_alone_leaves_at_once() -> None:
 
 
 def test_nobody_is_waited_for_longer_than_three_seconds() -> None:
-    stage = Stage()
-    a, _ = stage.found("a", "b")
+    stage, _, b = without_gate()
     stage.holds = (Pull, PullReply, Delta)
-    entry = a.track("KA1")
-    left, passed = leave(stage, a)
+    entry = b.track("KB1")
+    left, passed = leave(stage, b)
     assert left == Left(entry[1], None)
     assert 2_900 <= passed <= 3_100
 
@@ -130,6 +136,20 @@ def test_an_ephemeral_node_mints_nothing_after_its_own_seal() -> None:
     assert e.node.own_seq == e.node.state.record.seals[e.replica].upto
     assert not e.node.state.record.fences
     assert b.runs
+
+
+def test_ephemeral_nodes_that_leave_together_mint_nothing_after_their_own_seals() -> None:
+    """Each hands its gates to another that turns out to leave as well."""
+    stage = Stage()
+    boxes = stage.found("a", "b", "c", ephemeral=True)
+    a, b, c = boxes
+    handles = [(box, box.submit(Leave(), 10_000)) for box in (a, b)]
+    stage.pass_ms(4_000)
+    for box, handle in handles:
+        assert isinstance(box.answer(handle), Left)
+        assert box.node.own_seq == c.node.state.record.seals[box.replica].upto
+    assert c.runs
+    assert c.node.is_synced()
 
 
 def test_a_node_that_has_left_comes_back_with_its_record() -> None:

@@ -142,7 +142,8 @@ def test_with_the_debug_level_a_bug_shows_its_traceback(
         (["--spaces", "-5"], "from 1 to"),
         (["--name", ""], "is empty"),
         (["--ops", "8080"], "not in this version"),
-        (["--srv", "_gossip._tcp.x"], "not in this version"),
+        (["--srv", "_gossip._tcp.a b"], "is not a name in the DNS"),
+        (["--srv", "lot.test", "--dns", "ns.lot.test"], "is not the address of a name server"),
         (["--admission", "strong"], "not in this version"),
         (["--config", "/does/not/exist"], "No such file"),
         (["--peer", "gate"], "HOST:PORT"),
@@ -212,9 +213,12 @@ def test_without_a_home_the_way_out_is_named(
 
 def test_what_print_config_prints_reads_back_to_the_same_configuration(tmp_path: Path):
     file = tmp_path / "first.toml"
-    file.write_text('peers = ["a:1", "[fd00::1]:2"]\nruntime_dir = "/run/\\u00e4 \\"q\\" \\\\"\n')
+    file.write_text(
+        'srv = "lot.test"\npeers = ["a:1", "[fd00::1]:2"]\n'
+        'runtime_dir = "/run/\\u00e4 \\"q\\" \\\\"\n'
+    )
     flags: dict[str, str | bool | list[str]] = {"name": "gary", "port": "0", "mdns": False}
-    environ = {"HOME": str(tmp_path), "PARKINGD_SPACES": "7"}
+    environ = {"HOME": str(tmp_path), "PARKINGD_SPACES": "7", "PARKINGD_DNS": "fd00::53"}
     first = load_config(flags, environ, config_file=str(file))
     again = tmp_path / "again.toml"
     again.write_text(config_as_toml(first))
@@ -287,7 +291,7 @@ def test_output_that_nobody_takes_is_no_traceback(target: str):
 def test_neither_the_loop_nor_discovery_nor_the_database_are_loaded_to_check_a_configuration():
     code = (
         "import sys; from parkingd.cli.parkingd import main; main(['--check-config']);"
-        "print(sorted({'zeroconf', 'rich', 'sqlite3', 'asyncio'} & set(sys.modules)))"
+        "print(sorted({'zeroconf', 'dns', 'rich', 'sqlite3', 'asyncio'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "configuration is valid\n[]\n"

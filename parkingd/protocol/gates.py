@@ -1,0 +1,563 @@
+"""Serving gates: claims, releases and take-overs of one node.
+
+How it works (DESIGN section 6; the rules are those of research/membership.md 2.3). Who serves a
+gate is whoever made its greatest claim, a replicated event. Every node computes the same plan from
+the same claims and the same living nodes, and does its own part of it:
+
+    orphan         its owner is dead, has left or has begun another incarnation, or gave the gate
+                   up: whom the plan names claims it at once, one epoch higher
+    move           only the owner moves a gate that lives: it stops serving, then releases it to the
+                   target, one epoch higher; the target accepts at once; unanswered for 2 s the
+                   owner takes it back, two epochs above the release
+    step down      by itself, the moment a greater claim is here: the greatest claim says who serves
+
+Moves wait until the view is stable, the joiner has lived for a while and the gate has stood still;
+orphans never wait. Nothing is claimed before one exchange with a member, and a node that stood
+still for so long that others may serve its gates stops first and exchanges before it goes on.
+
+A claim is shown to nobody, and nothing done under it is answered, before it is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from parkingd.core.events import Claim
+from parkingd.core.gates import (
+    PHASE_OWNED,
+    PHASE_RELEASED,
+    Fence,
+    assign_orphans,
+    balance,
+    fence_of,
+)
+from parkingd.core.ids import Now
+from parkingd.protocol.effects import Level
+from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.membership import Membership
+from parkingd.protocol.outcomes import GateRow
+from parkingd.protocol.shared import Shared
+
+SERVED: Final = "served"
+MOVING: Final = "moving"
+UNOWNED: Final = "unowned"
+CONTESTED: Final = "contested"
+
+GIVEN_UP_MS: Final = 2_000
+"""A living owner whose heartbeats do not name its gate for this long has given it up: its disk
+fails, or another node has its name. Half: an owner that only resynchronises loses gates."""
+UNSERVED_MS: Final = 600
+"""After this long without being named, more than two heartbeats, the gate is shown as unowned."""
+CONTESTED_MEMORY_MS: Final = 3_600_000
+"""How long a status tells that two nodes served a gate at once."""
+RETRY_MS: Final = 100
+LOOK_MS: Final = 400
+"""How often the plan is looked at when nothing has happened: for what only the time brings."""
+RAN_SHARE: Final = 0.5
+"""Of the heartbeats it should have sent while unheard: with more, it ran and was cut off."""
+LOOK_BACK_MS: Final = 2_000
+
+
+class Gates:
+    """The gates of a lot as one node sees them, and those it serves."""
+
+    def __init__(
+        self, shared: Shared, membership: Membership, may_claim: Callable[[Now], bool]
+    ) -> None:
+        """``may_claim``: this node has exchanged with a member, or is alone for sure."""
+        self._shared = shared
+        self._membership = membership
+        self._may_claim = may_claim
+        self._known: dict[int, Claim] = {}
+        """The greatest claims when they were last looked at."""
+        self._known_ms: dict[int, int] = {}
+        """Since when each of them is known here."""
+        self._view: frozenset[tuple[str, int]] = frozenset()
+        self._view_ms = 0
+        self._moved_ms: dict[int, int] = {}
+        """When the claimant of a gate last changed."""
+        self._released_ms: dict[int, int] = {}
+        """When we released it, until somebody has it."""
+        self._last_epochs: dict[tuple[int, str], int] = {}
+        """The greatest epoch of each claimant, for heartbeats that are older than its events."""
+        self._unnamed: dict[int, tuple[Fence, int]] = {}
+        """Gates that their living owner's heartbeats do not name, and since when."""
+        self._ousted: dict[int, tuple[str, int]] = {}
+        """(owner, incarnation) whose gate was claimed while it was taken for dead."""
+        self._contested: dict[int, tuple[frozenset[str], int]] = {}
+        self._heard: dict[str, tuple[tuple[tuple[int, int], ...] | None, bool]] = {}
+        """What each member's last heartbeat said of its gates, and whether it is leaving."""
+        self._changes = 0
+        """How often a greatest claim has changed."""
+        self._weighed: dict[str, int] = {}
+        """At which of these changes a member's heartbeat was last compared with the claims."""
+        self._is_due = False
+        self._next_ms = 0
+        self._seen_count = 0
+        self.is_stopped = False
+        """After a long pause: nothing is served before an exchange with a member."""
+        self.is_leaving = False
+        self.has_changed = False
+        """A gate has another claim than when somebody last set this back."""
+
+    # --- what is served ------------------------------------------------------------------
+
+    def can_serve(self, now: Now) -> bool:
+        """Whether this node may have gates at all."""
+        shared = self._shared
+        return (
+            shared.has_lot
+            and not self.is_stopped
+            and not self.is_leaving
+            and not shared.replica.failing
+            and not shared.is_namesake
+            and self._may_claim(now)
+        )
+
+    def served_under(self, gate: int) -> Fence | None:
+        """The fence under which this node serves the gate now; None if it does not."""
+        shared = self._shared
+        claim = self._claim(gate)
+        if claim is None or claim.phase != PHASE_OWNED or not self._is_own(claim):
+            return None
+        is_barred = self.is_stopped or shared.is_namesake or shared.replica.failing
+        if is_barred or not 1 <= gate <= self._count:
+            return None
+        return fence_of(claim)
+
+    def is_own(self, gate: int) -> bool:
+        """Whether the greatest claim to this gate is ours, served or not."""
+        claim = self._claim(gate)
+        return claim is not None and self._is_own(claim)
+
+    def owner_of(self, gate: int, now: Now) -> str | None:
+        """The other node that serves this gate as far as the claims tell; None: nobody."""
+        claim = self._claim(gate)
+        if claim is None or claim.phase != PHASE_OWNED or self._is_own(claim):
+            return None
+        gone = self._is_gone(claim.owner, claim.incarnation, now)
+        return claim.owner if gone is False else None
+
+    def served(self) -> list[int]:
+        """The gates this node serves, ascending."""
+        gates = range(1, self._count + 1)
+        return [gate for gate in gates if self.served_under(gate) is not None]
+
+    def named(self, now: Now) -> tuple[tuple[int, int], ...] | None:
+        """For the heartbeat: (gate, epoch) of what is served; None when nothing can be."""
+        if not self.can_serve(now) and not self.is_leaving:
+            return None
+        claims = [
+            (gate, self._shared.replica.state.record.claim_event(gate)) for gate in self.served()
+        ]
+        durable_seq = self._shared.replica.durable_seq
+        return tuple(
+            (gate, event.body.epoch)
+            for gate, event in claims
+            if event is not None and isinstance(event.body, Claim) and event.seq <= durable_seq
+        )
+
+    @property
+    def _count(self) -> int:
+        return self._shared.replica.state.record.gates
+
+    def _claim(self, gate: int) -> Claim | None:
+        return self._shared.replica.state.record.claim(gate)
+
+    def _is_own(self, claim: Claim) -> bool:
+        shared = self._shared
+        return claim.owner == shared.settings.name and claim.incarnation == shared.incarnation
+
+    # --- what arrives --------------------------------------------------------------------
+
+    def applied(self, claim: Claim) -> None:
+        """A claim of another node has been joined."""
+        self._note(claim)
+        self._is_due = True
+
+    def _sync(self, now: Now) -> None:
+        """Notice which gates have another greatest claim than when this was last called."""
+        own = self._shared.settings.name
+        for gate in range(1, self._count + 1):
+            before, claim = self._known.get(gate), self._claim(gate)
+            if claim is None or claim is before:
+                continue
+            self._known[gate], self._known_ms[gate] = claim, now.mono_ms
+            self.has_changed = True
+            self._changes += 1
+            self._note(claim)
+            if before is None or _claimant(before) == _claimant(claim):
+                continue
+            self._moved_ms[gate] = now.mono_ms
+            self._ousted.pop(gate, None)
+            if before.phase != PHASE_OWNED:
+                continue
+            if claim.epoch == before.epoch + 1:
+                self._ousted[gate] = (before.owner, before.incarnation)
+            if self._is_own(before) and not self.is_stopped:
+                self._note_contested(gate, {own, claim.owner}, now)
+                self._membership.beat_wanted = True
+                self._shared.outbox.notice(
+                    Level.WARNING, "gate_lost", gate=gate, owner=claim.owner, epoch=claim.epoch
+                )
+
+    def _note(self, claim: Claim) -> None:
+        key = (claim.gate, claim.owner)
+        self._last_epochs[key] = max(claim.epoch, self._last_epochs.get(key, 0))
+
+    def heard(self, member: Member, now: Now) -> None:
+        """Its heartbeat names the gates that it serves."""
+        if member.lost_beat is not None:
+            self._look_back(member, now)
+        said = (member.gates, member.leaving)
+        if self._heard.get(member.name) != said:
+            self._heard[member.name] = said
+            self._is_due = True
+        elif self._weighed.get(member.name) == self._changes:
+            return  # It said the same of the same claims.
+        self._weighed[member.name] = self._changes
+        named = dict(member.gates or ())
+        for gate in range(1, self._count + 1):
+            claim = self._claim(gate)
+            if claim is None or claim.phase != PHASE_OWNED or claim.owner != member.name:
+                continue
+            if gate in named or claim.incarnation != member.incarnation:
+                self._unnamed.pop(gate, None)
+                continue
+            fence = fence_of(claim)
+            if self._unnamed.get(gate, (None, 0))[0] != fence:
+                self._unnamed[gate] = (fence, now.mono_ms)
+
+    def _look_back(self, member: Member, now: Now) -> None:
+        """It was taken for dead and is heard again. Heartbeats are counted: did it go on?"""
+        settings = self._shared.settings
+        assert member.lost_beat is not None
+        ran_ms = (member.beat - member.lost_beat) * settings.heartbeat_ms
+        if ran_ms >= (now.mono_ms - member.lost_ms) * RAN_SHARE:
+            self._had_two_owners(member, now)
+        elif now.mono_ms - member.alive_since_ms < LOOK_BACK_MS:
+            return  # Old heartbeats may come first.
+        member.lost_beat = None
+
+    def _had_two_owners(self, member: Member, now: Now) -> None:
+        """What was claimed from it meanwhile was served twice."""
+        for gate, (name, incarnation) in list(self._ousted.items()):
+            claim = self._claim(gate)
+            if name != member.name or claim is None:
+                continue
+            del self._ousted[gate]
+            if incarnation == member.incarnation:
+                self._note_contested(gate, {name, claim.owner}, now)
+
+    def _note_contested(self, gate: int, names: Iterable[str], now: Now) -> None:
+        if gate not in self._contested:
+            self._shared.counters["gates_contested"] += 1
+        self._contested[gate] = (frozenset(names), now.mono_ms)
+
+    def stop(self) -> None:
+        """This node stood still: its gates may be served by others."""
+        if not self.is_stopped:
+            self._shared.outbox.notice(Level.WARNING, "gates_stopped", gates=self.served())
+            self.is_stopped = True
+
+    def resume(self, now: Now) -> None:
+        """An exchange has told who serves what."""
+        if self.is_stopped:
+            self._sync(now)  # What others claimed meanwhile was not served twice.
+            self.is_stopped = False
+            self._is_due = True
+
+    def leave(self, now: Now) -> None:
+        """Serve no more: hand every gate over, and take none."""
+        self.is_leaving = self._is_due = True
+        self._membership.beat_wanted = True
+        self.tick(now)
+
+    # --- owners --------------------------------------------------------------------------
+
+    def _live(self, now: Now) -> dict[str, int]:
+        """Names that may have gates, with their incarnations."""
+        shared = self._shared
+        live = {m.name: m.incarnation for m in self._up() if m.gates is not None and not m.leaving}
+        if self.can_serve(now):
+            live[shared.settings.name] = shared.incarnation
+        return live
+
+    def _up(self) -> Iterator[Member]:
+        """Members of the lot that are not known to be dead."""
+        lot = self._shared.lot
+        for member in self._shared.members.all():
+            is_up = member.state in (MemberState.ALIVE, MemberState.SUSPECT)
+            if is_up and lot is not None and member.lot == lot:
+                yield member
+
+    def _is_gone(self, name: str, incarnation: int, now: Now) -> bool | None:
+        """Whether this owner serves no more; None: nobody can say yet."""
+        shared = self._shared
+        if name == shared.settings.name and not shared.is_namesake:
+            return incarnation != shared.incarnation
+        member = shared.members.get(name)
+        if member is None or member.incarnation < incarnation:
+            return True if self._membership.is_stranger_gone(name, incarnation, now) else None
+        if member.incarnation > incarnation:
+            return True
+        return member.state in (MemberState.DEAD, MemberState.LEFT)
+
+    def _owner(self, gate: int, live: dict[str, int], now: Now) -> tuple[str | None, bool]:
+        """(who has or gets it by the claims, whether anybody else may claim it)."""
+        claim = self._claim(gate)
+        if claim is None:
+            return None, True
+        gone = self._is_gone(claim.owner, claim.incarnation, now)
+        if claim.phase == PHASE_OWNED:
+            if gone is None:
+                return None, False
+            if gone or self._is_unnamed(gate, claim, GIVEN_UP_MS, now):
+                return None, True
+            return claim.owner, False
+        if claim.target in live:
+            return claim.target, False  # It accepts, or the owner takes it back.
+        if gone is None or not gone:
+            return claim.owner, False
+        return None, True
+
+    def _is_unnamed(self, gate: int, claim: Claim, after_ms: int, now: Now) -> bool:
+        """Its living owner's heartbeats have not named it for this long."""
+        unnamed = self._unnamed.get(gate)
+        if unnamed is None or unnamed[0] != fence_of(claim):
+            return False
+        return now.mono_ms - unnamed[1] >= after_ms
+
+    # --- time ----------------------------------------------------------------------------
+
+    def look_soon(self) -> None:
+        """Members, or what this node may do, have changed."""
+        self._is_due = True
+
+    def tick(self, now: Now) -> None:
+        """Accept, take back, claim and move what is this node's to do."""
+        has_news = self._is_due or self._count != self._seen_count
+        if not has_news and now.mono_ms < self._next_ms:
+            return
+        self._seen_count = self._count
+        self._is_due, self._next_ms = False, now.mono_ms + LOOK_MS
+        if not self._shared.has_lot:
+            return
+        live = self._live(now)
+        self._sync(now)
+        view = frozenset(live.items())
+        if view != self._view:
+            self._view, self._view_ms = view, now.mono_ms
+        if has_news:
+            self._watch(now)
+        if self.is_leaving:
+            self._hand_over(live, now)
+        elif self.can_serve(now):
+            self._accept(now)
+            self._take_back(live, now)
+            self._share(live, now)
+
+    def _accept(self, now: Now) -> None:
+        own = self._shared.settings.name
+        for gate in range(1, self._count + 1):
+            claim = self._claim(gate)
+            if claim is not None and claim.phase == PHASE_RELEASED and claim.target == own:
+                self._mint(gate, claim.epoch + 1, now)
+
+    def _take_back(self, live: dict[str, int], now: Now) -> None:
+        timeout_ms = self._shared.settings.release_timeout_ms
+        for gate, released_ms in list(self._released_ms.items()):
+            claim = self._claim(gate)
+            if claim is None or claim.phase != PHASE_RELEASED or not self._is_own(claim):
+                del self._released_ms[gate]
+            elif claim.target not in live or now.mono_ms - released_ms >= timeout_ms:
+                del self._released_ms[gate]
+                self._moved_ms[gate] = now.mono_ms  # Not offered again at once.
+                self._shared.counters["releases_unanswered"] += 1
+                self._mint(gate, claim.epoch + 2, now)
+
+    def _share(self, live: dict[str, int], now: Now) -> None:
+        """Claim the orphans that the plan gives us, and move what it takes from us."""
+        own = self._shared.settings.name
+        owners: dict[int, str | None] = {}
+        orphans: set[int] = set()
+        for gate in range(1, self._count + 1):
+            owner, is_orphan = self._owner(gate, live, now)
+            if is_orphan:
+                orphans.add(gate)
+                owners[gate] = None
+            elif owner in live:
+                owners[gate] = owner
+        assigned = assign_orphans(owners, live)
+        for gate in sorted(orphans):
+            if assigned[gate] == own:
+                claim = self._claim(gate)
+                self._mint(gate, 1 if claim is None else claim.epoch + 1, now)
+        if orphans or now.mono_ms - self._view_ms < self._shared.settings.stable_view_ms:
+            return
+        receivers = [name for name in live if self._may_receive(name, now)]
+        for gate, target in balance(assigned, live, receivers).items():
+            if assigned[gate] == own and target != own and self._may_move(gate, now):
+                self._release(gate, target, now)
+
+    def _may_receive(self, name: str, now: Now) -> bool:
+        shared = self._shared
+        if name == shared.settings.name:
+            return True
+        member = shared.members.get(name)
+        return (
+            member is not None
+            and member.state is MemberState.ALIVE
+            and now.mono_ms - member.alive_since_ms >= shared.settings.young_ms
+            and not self._membership.is_flapping(name, now)
+        )
+
+    def _may_move(self, gate: int, now: Now) -> bool:
+        moved_ms = self._moved_ms.get(gate)
+        pause_ms = self._shared.settings.move_pause_ms
+        is_calm = moved_ms is None or now.mono_ms - moved_ms >= pause_ms
+        return is_calm and self.served_under(gate) is not None
+
+    def _hand_over(self, live: dict[str, int], now: Now) -> None:
+        """Leaving: every gate goes to whom the plan names without us."""
+        if self._shared.replica_id in self._shared.replica.state.record.seals:
+            return  # Nothing of this replica may follow its seal.
+        own_gates = [gate for gate in range(1, self._count + 1) if self._must_hand_over(gate, live)]
+        if not own_gates or not live:
+            return
+        owners: dict[int, str | None] = {}
+        for gate in range(1, self._count + 1):
+            owner, _ = self._owner(gate, live, now)
+            if gate in own_gates or owner in live:
+                owners[gate] = None if gate in own_gates else owner
+        heirs = assign_orphans(owners, live)
+        for gate in own_gates:
+            self._release(gate, heirs[gate], now)
+
+    def _must_hand_over(self, gate: int, live: dict[str, int]) -> bool:
+        claim = self._claim(gate)
+        if claim is None or not self._is_own(claim):
+            return False
+        return claim.phase == PHASE_OWNED or claim.target not in live
+
+    def is_drained(self, now: Now) -> bool:
+        """Leaving: nobody waits for a gate of ours any more, or nobody is there to take one."""
+        is_sealed = self._shared.replica_id in self._shared.replica.state.record.seals
+        if is_sealed or not self._live(now):
+            return True
+        claims = (self._claim(gate) for gate in range(1, self._count + 1))
+        return not any(claim is not None and self._is_own(claim) for claim in claims)
+
+    def _release(self, gate: int, target: str, now: Now) -> None:
+        claim = self._claim(gate)
+        assert claim is not None
+        epoch = claim.epoch + (1 if claim.phase == PHASE_OWNED else 2)
+        self._released_ms[gate] = now.mono_ms
+        self._mint(gate, epoch, now, target)
+
+    def _mint(self, gate: int, epoch: int, now: Now, target: str | None = None) -> None:
+        shared = self._shared
+        phase = PHASE_OWNED if target is None else PHASE_RELEASED
+        claim = Claim(gate, epoch, shared.settings.name, shared.incarnation, phase, target)
+        shared.replica.mint(claim, shared.physical_ms(now))
+        self._sync(now)
+        self._is_due = True
+        event = "gate_claimed" if target is None else "gate_released"
+        shared.counters["gates_claimed" if target is None else "gates_released"] += 1
+        shared.outbox.notice(Level.INFO, event, gate=gate, epoch=epoch, target=target)
+
+    def next_deadline(self, now_ms: int) -> int | None:
+        """When to look again, monotonic milliseconds."""
+        if self._is_due or self._count != self._seen_count:
+            return now_ms
+        return now_ms + RETRY_MS if self._released_ms or self.is_leaving else None
+
+    # --- what people see -----------------------------------------------------------------
+
+    def _named_by(self) -> dict[int, list[str]]:
+        """For each gate the living members whose last heartbeat names it."""
+        named: dict[int, list[str]] = {}
+        for member in self._up():
+            for gate, epoch in member.gates or ():
+                is_past = epoch < self._last_epochs.get((gate, member.name), 0)
+                if not is_past and self._is_said_since(member, gate):
+                    named.setdefault(gate, []).append(member.name)
+        return named
+
+    def _is_said_since(self, member: Member, gate: int) -> bool:
+        """Its last heartbeat is no older than what is known of the gate's owner: of one that died
+        the last heartbeat still names what others serve by now."""
+        claim = self._claim(gate)
+        if claim is None or claim.owner == member.name:
+            return True
+        return claim is self._known.get(gate) and member.beat_ms > self._known_ms[gate]
+
+    def _claimants(self, gate: int, named: dict[int, list[str]], now: Now) -> tuple[str, ...]:
+        """Living nodes that take themselves for the owner, as far as this node can tell."""
+        names = set(named.get(gate, ()))
+        if self.served_under(gate) is not None:
+            names.add(self._shared.settings.name)
+        claim = self._claim(gate)
+        if claim is not None and claim.phase == PHASE_OWNED and not self._is_own(claim):
+            gone = self._is_gone(claim.owner, claim.incarnation, now)
+            if gone is False and not self._is_unnamed(gate, claim, UNSERVED_MS, now):
+                names.add(claim.owner)
+        return tuple(sorted(names))
+
+    def rows(self, now: Now) -> list[GateRow]:
+        """Every gate, by number."""
+        named, live = self._named_by(), self._live(now)
+        return [
+            self._row(gate, self._claimants(gate, named, now), live)
+            for gate in range(1, self._count + 1)
+        ]
+
+    def _row(self, gate: int, names: tuple[str, ...], live: dict[str, int]) -> GateRow:
+        claim = self._claim(gate)
+        epoch = 0 if claim is None else claim.epoch
+        if len(names) > 1:
+            owner = claim.owner if claim is not None and claim.owner in names else names[0]
+            return GateRow(gate, owner, epoch, CONTESTED, names)
+        if names:
+            return GateRow(gate, names[0], epoch, SERVED, names)
+        is_moving = claim is not None and claim.phase == PHASE_RELEASED
+        if is_moving and claim is not None and claim.target in live:
+            return GateRow(gate, None, epoch, MOVING, (), claim.target)
+        return GateRow(gate, None, epoch, UNOWNED, ())
+
+    def _watch(self, now: Now) -> None:
+        """Remember gates with two owners, for those who look later."""
+        named = self._named_by()
+        for gate in range(1, self._count + 1):
+            names = self._claimants(gate, named, now)
+            if len(names) > 1:
+                self._note_contested(gate, names, now)
+        for gate, (_, seen_ms) in list(self._contested.items()):
+            if now.mono_ms - seen_ms >= CONTESTED_MEMORY_MS:
+                del self._contested[gate]
+
+    def warnings(self, now: Now) -> list[str]:
+        """What an operator should know of the gates, one line each."""
+        lines = []
+        rows = self.rows(now)
+        for state in (UNOWNED, CONTESTED):
+            gates = [row.gate for row in rows if row.state == state]
+            if gates:
+                lines.append(f"{_listed(gates)} {'is' if len(gates) == 1 else 'are'} {state}")
+        if self._contested:
+            names = sorted(set().union(*(names for names, _ in self._contested.values())))
+            lines.append(
+                f"contested: {_listed(sorted(self._contested))} had two owners while nodes could "
+                f"not hear each other ({', '.join(names)}); the cars of both sides are kept"
+            )
+        return lines
+
+
+def _claimant(claim: Claim) -> tuple[str, int]:
+    return claim.owner, claim.incarnation
+
+
+def _listed(gates: list[int]) -> str:
+    word = "gate" if len(gates) == 1 else "gates"
+    return f"{word} {', '.join(map(str, gates))}"

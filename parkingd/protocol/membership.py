@@ -1,0 +1,330 @@
+"""Who is alive: suspicion, confirmation, refutation, refused connections, and the own pauses.
+
+How it works (DESIGN section 6; the ideas are those of SWIM, Das, Gupta and Motivala 2002, sections
+4.2 and 4.3, and of Lifeguard, Dadgar et al. 2018, with a full mesh of heartbeats in place of
+probes). Each node judges for itself; death is never copied from others:
+
+    alive -> suspect    1 s of silence, or its machine refused a connection; told in the heartbeat
+    suspect -> dead     2 s of silence, and as many others as there are, at most 3, say within the
+                        last second that they suspect the same (incarnation, refutation)
+    suspect -> dead     at once, when all others have seen a connection refused as well
+    suspect -> alive    something of it arrives
+    dead -> alive       something of the same incarnation arrives, or a hello
+
+A suspect that others still hear stays one: the link is broken, not the node. A node that reads a
+suspicion of itself raises its refutation number and answers at once, so that the old suspicion
+confirms nothing any more. A node that stood still itself accuses nobody.
+
+A claim may name a node that was never met here: such a stranger is suspected and confirmed by the
+same rules, else the gates of a machine that is gone for good would wait for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from parkingd.core.ids import Now
+from parkingd.protocol.effects import Probe
+from parkingd.protocol.limits import SUSPICIONS_MAX
+from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.messages import Address, Heartbeat, Suspicion
+from parkingd.protocol.shared import Shared
+
+REFUSAL_FRESH_MS: Final = 1_000
+"""A refused connection is evidence for this long; after that silence alone counts."""
+PROBE_PAUSE_MS: Final = 200
+"""Between two connections tried because others say that they were refused."""
+ECHO_MS: Final = 5_000
+"""For this long a node repeats the suspicion of somebody it has never met."""
+STRANGER_MS: Final = 15_000
+"""A stranger of whom nobody speaks for this long is forgotten."""
+
+
+@dataclass(slots=True)
+class Stranger:
+    """Somebody named in a claim or a suspicion who is no member here."""
+
+    incarnation: int
+    refutation: int
+    since_ms: int
+    """When it was first named."""
+    named_ms: int
+    """When it was last named."""
+    is_owner: bool = False
+    """Named by a claim, not only by others' suspicions."""
+    refused: bool = False
+
+
+class Membership:
+    """The judge of one node."""
+
+    def __init__(self, shared: Shared, now: Now) -> None:
+        self._shared = shared
+        self._strangers: dict[str, Stranger] = {}
+        self._deaths: dict[str, list[int]] = {}
+        self._active_ms = now.mono_ms
+        self._quiet_until_ms = now.mono_ms
+        self._is_due = False
+        self._next_ms: int | None = None
+        self.refutation = 0
+        self.beat_wanted = False
+        """Something is worth a heartbeat at once."""
+
+    # --- the own pauses ------------------------------------------------------------------
+
+    def active(self, now: Now) -> int:
+        """The loop runs; returns for how long it stood still, in milliseconds, 0 if it did not.
+
+        To be called first in every verb: whichever comes first after a pause must find it.
+        """
+        gap_ms = now.mono_ms - self._active_ms
+        self._active_ms = now.mono_ms
+        settings = self._shared.settings
+        if gap_ms <= settings.pause_guard_ms:
+            return 0
+        self._quiet_until_ms = now.mono_ms + settings.pause_quiet_ms
+        credit_ms = now.mono_ms - settings.heartbeat_ms
+        for member in self._shared.members.all():
+            if member.state in (MemberState.ALIVE, MemberState.SUSPECT):
+                member.last_heard_ms = max(member.last_heard_ms, credit_ms)
+                member.accuses.clear()
+        for stranger in self._strangers.values():
+            stranger.since_ms = now.mono_ms
+        self._shared.counters["pauses"] += 1
+        return gap_ms
+
+    # --- what arrives --------------------------------------------------------------------
+
+    def heartbeat(self, member: Member, beat: Heartbeat, now: Now) -> None:
+        """A heartbeat newer than the last: what it says of others, and of us."""
+        member.refutation = max(member.refutation, beat.refutation)
+        had = member.accuses
+        member.accuses = {each.name: each for each in beat.suspicions}
+        if not (had or beat.suspicions):
+            return
+        self._is_due = True
+        shared = self._shared
+        for suspicion in beat.suspicions:
+            if suspicion.name == shared.settings.name:
+                self._refute(suspicion)
+                continue
+            suspect = shared.members.get(suspicion.name)
+            if suspect is None or suspect.incarnation < suspicion.incarnation:
+                self._note_stranger(suspicion, now)
+            elif suspect.incarnation == suspicion.incarnation:
+                suspect.refutation = max(suspect.refutation, suspicion.refutation)
+                if suspicion.refused:
+                    self._probe(suspect, now)
+
+    def _refute(self, suspicion: Suspicion) -> None:
+        shared = self._shared
+        is_us = suspicion.incarnation == shared.incarnation
+        if is_us and suspicion.refutation >= self.refutation:
+            self.refutation = suspicion.refutation + 1
+            self.beat_wanted = True
+            shared.counters["suspicions_refuted"] += 1
+
+    def _probe(self, suspect: Member, now: Now) -> None:
+        """Somebody was refused there: see for ourselves."""
+        if suspect.state not in (MemberState.ALIVE, MemberState.SUSPECT):
+            return
+        if suspect.refused_ms is not None:
+            return
+        if suspect.probed_ms is None or now.mono_ms - suspect.probed_ms >= PROBE_PAUSE_MS:
+            suspect.probed_ms = now.mono_ms
+            self._shared.outbox.outgoing.append(Probe(suspect.address))
+
+    def refused(self, address: Address, now: Now) -> None:
+        """We tried to connect, and the machine says that nobody listens there."""
+        member = self._shared.members.at(address)
+        if member is None or member.state not in (MemberState.ALIVE, MemberState.SUSPECT):
+            return
+        if member.refused_ms is None:
+            self.beat_wanted = True
+        member.refused_ms = now.mono_ms
+        self._is_due = True
+
+    def admitted(self, member: Member, known: Member | None, now: Now) -> None:
+        """A hello made this a member, in place of ``known``."""
+        self._strangers.pop(member.name, None)
+        member.alive_since_ms = now.mono_ms
+        self._is_due = True
+        was_up = known is not None and known.state in (MemberState.ALIVE, MemberState.SUSPECT)
+        if was_up and known is not member:
+            self._note_death(member.name, now)  # It died without our noticing.
+
+    # --- strangers -----------------------------------------------------------------------
+
+    def _note_stranger(self, suspicion: Suspicion, now: Now) -> None:
+        stranger = self._strangers.get(suspicion.name)
+        if stranger is None or stranger.incarnation < suspicion.incarnation:
+            if len(self._strangers) >= SUSPICIONS_MAX:
+                return
+            stranger = Stranger(suspicion.incarnation, 0, now.mono_ms, now.mono_ms)
+            self._strangers[suspicion.name] = stranger
+        if stranger.incarnation == suspicion.incarnation:
+            stranger.named_ms = now.mono_ms
+            stranger.refutation = max(stranger.refutation, suspicion.refutation)
+            stranger.refused |= suspicion.refused
+
+    def is_stranger_gone(self, name: str, incarnation: int, now: Now) -> bool:
+        """Whether an owner that is no member here is dead: as any other would be judged.
+
+        Asking makes it known here, and its silence count from the first time on.
+        """
+        stranger = self._strangers.get(name)
+        if stranger is None or stranger.incarnation < incarnation:
+            stranger = Stranger(incarnation, 0, now.mono_ms, now.mono_ms)
+            self._strangers[name] = stranger
+        stranger.is_owner, stranger.named_ms = True, now.mono_ms
+        if stranger.incarnation > incarnation:
+            return True  # There is a later one: this one is over.
+        is_silent = now.mono_ms - stranger.since_ms >= self._shared.settings.dead_after_ms
+        return is_silent and self._is_confirmed(name, incarnation, stranger.refutation, now)
+
+    # --- judging -------------------------------------------------------------------------
+
+    def judge(self, now: Now) -> Iterator[tuple[Member, MemberState]]:
+        """Apply the clock to everybody; yields each member whose state changed, and the old one."""
+        self._is_due = False
+        for member in self._shared.members.all():
+            if member.state is MemberState.LEFT:
+                continue
+            state = self._judged(member, now)
+            if state is member.state:
+                continue
+            before, member.state = member.state, state
+            if state is MemberState.DEAD:
+                self._note_death(member.name, now)
+                member.lost_beat, member.lost_ms = member.beat, member.beat_ms
+            elif state is MemberState.ALIVE and before is MemberState.DEAD:
+                member.alive_since_ms = now.mono_ms
+            if state is MemberState.SUSPECT:
+                self.beat_wanted = True
+            yield member, before
+        for name, stranger in list(self._strangers.items()):
+            if now.mono_ms - stranger.named_ms >= STRANGER_MS:
+                del self._strangers[name]
+        self._next_ms = self._next_judgement_ms(now.mono_ms)
+
+    def _judged(self, member: Member, now: Now) -> MemberState:
+        settings = self._shared.settings
+        silence_ms = now.mono_ms - member.last_heard_ms
+        if member.refused_ms is not None:
+            is_heard = member.last_heard_ms > member.refused_ms + settings.refusal_late_ms
+            is_stale = now.mono_ms - member.refused_ms >= REFUSAL_FRESH_MS
+            if is_heard or (is_stale and member.state is not MemberState.DEAD):
+                member.refused_ms = None
+        if member.refused_ms is not None:
+            if member.state is MemberState.DEAD or self._is_refused_by_all(member, now):
+                return MemberState.DEAD
+            return MemberState.SUSPECT
+        if silence_ms < settings.suspect_after_ms:
+            return MemberState.ALIVE
+        if member.state is MemberState.DEAD or now.mono_ms < self._quiet_until_ms:
+            return member.state
+        is_over = silence_ms >= settings.dead_after_ms
+        if is_over and self._is_confirmed(member.name, member.incarnation, member.refutation, now):
+            return MemberState.DEAD
+        return MemberState.SUSPECT
+
+    def _witnesses(self, name: str) -> list[Member]:
+        """Members held alive besides us and the accused."""
+        return [m for m in self._shared.members.alive() if m.name != name]
+
+    def _is_confirmed(self, name: str, incarnation: int, refutation: int, now: Now) -> bool:
+        settings = self._shared.settings
+        witnesses = self._witnesses(name)
+        needed = min(settings.confirmations_max, len(witnesses))
+        return needed <= sum(
+            self._accuses(witness, name, incarnation, refutation, now) is not None
+            for witness in witnesses
+        )
+
+    def _is_refused_by_all(self, member: Member, now: Now) -> bool:
+        said = (
+            self._accuses(witness, member.name, member.incarnation, member.refutation, now)
+            for witness in self._witnesses(member.name)
+        )
+        return all(suspicion is not None and suspicion.refused for suspicion in said)
+
+    def _accuses(
+        self, witness: Member, name: str, incarnation: int, refutation: int, now: Now
+    ) -> Suspicion | None:
+        """What this witness has said lately of this very (incarnation, refutation)."""
+        suspicion = witness.accuses.get(name)
+        if suspicion is None or suspicion.incarnation != incarnation:
+            return None
+        is_fresh = now.mono_ms - witness.beat_ms <= self._shared.settings.suspicion_fresh_ms
+        return suspicion if is_fresh and suspicion.refutation >= refutation else None
+
+    # --- what others hear ----------------------------------------------------------------
+
+    def suspicions(self, now: Now) -> tuple[Suspicion, ...]:
+        """For the own heartbeat: suspects and the dead, and strangers that do not answer us."""
+        said = [
+            Suspicion(m.name, m.incarnation, m.refutation, m.refused_ms is not None)
+            for m in self._shared.members.all()
+            if m.state in (MemberState.SUSPECT, MemberState.DEAD)
+        ]
+        if now.mono_ms >= self._quiet_until_ms:
+            said += [
+                Suspicion(name, each.incarnation, each.refutation, each.refused)
+                for name, each in sorted(self._strangers.items())
+                if self._is_echoed(each, now)
+            ]
+        return tuple(said[:SUSPICIONS_MAX])
+
+    def _is_echoed(self, stranger: Stranger, now: Now) -> bool:
+        if stranger.is_owner:
+            return now.mono_ms - stranger.since_ms >= self._shared.settings.suspect_after_ms
+        fresh_ms = self._shared.settings.suspicion_fresh_ms
+        is_named = now.mono_ms - stranger.named_ms <= fresh_ms
+        return is_named and now.mono_ms - stranger.since_ms <= ECHO_MS
+
+    def unheard_here_only(self, now: Now) -> list[str]:
+        """Suspects that others still hear: the link from them to us is broken."""
+        limit_ms = now.mono_ms - self._shared.settings.dead_after_ms
+        return [
+            m.name
+            for m in self._shared.members.all()
+            if m.state is MemberState.SUSPECT and m.last_heard_ms < limit_ms
+        ]
+
+    # --- flapping ------------------------------------------------------------------------
+
+    def _note_death(self, name: str, now: Now) -> None:
+        window_ms = self._shared.settings.flap_window_ms
+        deaths = [at for at in self._deaths.get(name, ()) if now.mono_ms - at < window_ms]
+        self._deaths[name] = [*deaths, now.mono_ms]
+
+    def is_flapping(self, name: str, now: Now) -> bool:
+        """It died so often lately that it gets no moved gates for a while."""
+        settings = self._shared.settings
+        deaths = self._deaths.get(name, [])
+        is_often = len(deaths) >= settings.flap_deaths
+        return is_often and now.mono_ms - deaths[-1] < settings.flap_penalty_ms
+
+    # --- time ----------------------------------------------------------------------------
+
+    def next_deadline(self, now_ms: int) -> int | None:
+        """When somebody falls silent, or is to be judged again, in monotonic milliseconds.
+
+        As of the last judgement: what was heard since only makes it later.
+        """
+        return now_ms if self._is_due else self._next_ms
+
+    def _next_judgement_ms(self, now_ms: int) -> int | None:
+        settings = self._shared.settings
+        due_ms: list[int] = []
+        for member in self._shared.members.all():
+            if member.state is MemberState.ALIVE:
+                due_ms.append(member.last_heard_ms + settings.suspect_after_ms)
+            elif member.state is MemberState.SUSPECT:
+                over_ms = member.last_heard_ms + settings.dead_after_ms
+                if over_ms > now_ms:
+                    due_ms.append(over_ms)
+        earliest = min(due_ms, default=None)
+        return earliest if earliest is None else max(earliest, self._quiet_until_ms)

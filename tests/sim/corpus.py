@@ -1,0 +1,21 @@
+"""Seeds that once failed, and what they showed: played again by ``--corpus`` and by one test.
+
+What a seed draws changes whenever the simulator learns a new fault, so that an old seed need not
+show its fault again; the case told by hand in `tests.unit.test_node_mends` does. Here the seeds
+stay for the company they keep: each once went where nothing else had gone.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ONCE_FAILED: Final[dict[int, str]] = {
+    497: "two let one replica go at once, and a report was older than what its sender fetched",
+    867: "a paused node found a minute of old heartbeats and thought its own clock wrong",
+    3303: "a snapshot request came twice, and two freezes were mixed in one transfer",
+    7190: "a seal named what its issuer's lost disk had taken along, and was waited for for ever",
+    40102: "an orphan recorded a stay anew that this very lot had known and closed",
+    40338: "restarted members' late hellos made their clocks look slow",
+    26220397: "who held void events was told so by a hello only, and greeted nobody any more",
+}
+"""Seed -> what it showed, by number."""

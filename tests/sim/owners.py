@@ -1,0 +1,390 @@
+"""Who serves which gate in truth, and whether the claims to it are right.
+
+Every claim is looked at when it is minted, and the gates of a node are looked at again only when
+it has learned of a claim or may serve no more. Checked:
+
+  P5  in a view that all its members share, and that has been calm for the detection time, every
+      gate has one owner; only a gate that moves has none, for as long as a message and two commits
+      take. A node that leaves such a view leaves no gate behind.
+  P5  nobody claims a gate from an owner that lives, serves it, and can be heard by everybody.
+  P6  no fence stands for two incarnations, and a node shows the greatest claim of its own context,
+      so that what it shows never falls.
+  P5  a gate moves at most every 5 s, and not to a node that has just started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from parkingd.core.events import Claim, Event
+from parkingd.core.gates import PHASE_RELEASED, Fence, fence_of
+from parkingd.core.ids import HybridTime, ReplicaId
+from tests.sim.history import Violation
+
+if TYPE_CHECKING:
+    from parkingd.protocol.node import Node
+    from tests.sim.cluster import Cluster
+    from tests.sim.machine import Machine
+
+LOOK_MS: Final = 250
+"""How often views are compared."""
+
+DRIFT: Final = 0.998
+"""Clocks differ by up to 500 ppm each: what a node waits may be a little less in truth."""
+
+
+class Claimant(NamedTuple):
+    """Who a fence stands for."""
+
+    name: str
+    incarnation: int
+
+
+class Greatest(NamedTuple):
+    """A claim as claims are compared."""
+
+    fence: Fence
+    time: HybridTime
+    origin: ReplicaId
+
+
+class Made(NamedTuple):
+    """A claim and when it was made."""
+
+    time_ms: int
+    event: Event
+    claim: Claim
+
+
+class Served(NamedTuple):
+    """What one process serves, and what decides about it."""
+
+    learned: int
+    is_barred: tuple[bool, bool, bool]
+    gates: frozenset[int]
+
+
+class Shared(NamedTuple):
+    """A view that all its members share."""
+
+    members: frozenset[int]
+    """Machines, by index."""
+    incarnations: frozenset[tuple[str, int]]
+    lot: bytes
+    gates: int
+
+
+class Owners:
+    """The gates of one cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._claimants: dict[tuple[int, Fence], Claimant] = {}
+        self._made: dict[int, list[Made]] = {}
+        """By gate, in the order in which they were made."""
+        self._greatest: list[dict[int, Greatest]] = [{} for _ in range(cluster.options.nodes)]
+        self._learned = [0] * cluster.options.nodes
+        self._served: dict[int, Served] = {}
+        self._since_ms: dict[tuple[int, int], int] = {}
+        """(machine, gate) -> since when it serves it."""
+        self._views: dict[Shared, int] = {}
+        """Since when each view has been shared and calm."""
+        self._odd: dict[tuple[Shared, int], tuple[int, int]] = {}
+        """(view, gate) -> owners it has that are not one, and since when."""
+        options = cluster.options
+        self._slack_ms = 400 + 4 * (options.delay_ms + 3 * options.delay_mean_ms)
+        self._slack_ms += 8 * max(options.commit_ms, options.slow_disk_ms)
+        if options.loss or options.reorder or options.duplication:
+            self._slack_ms += 3_000
+        self._calm_ms = 3_000 + self._slack_ms
+        self.claims = 0
+        self.moves = 0
+        self.looked = 0
+        cluster.at(LOOK_MS, self._look)
+
+    def claimant(self, gate: int, fence: Fence) -> Claimant | None:
+        """Who claimed this gate with this fence."""
+        return self._claimants.get((gate, fence))
+
+    # --- claims --------------------------------------------------------------------------------
+
+    def minted(self, machine: Machine, event: Event, claim: Claim) -> None:
+        """A node has made a claim: may it?"""
+        node = machine.node
+        assert node is not None
+        self.claims += 1
+        who = Claimant(claim.owner, claim.incarnation)
+        if who != (machine.name, machine.incarnation):
+            raise Violation("P6", f"{machine.name} claims in the name of {who}", _gate_text(claim))
+        fence = fence_of(claim)
+        known = self._claimants.setdefault((claim.gate, fence), who)
+        if known != who:
+            raise Violation(
+                "P6",
+                f"{fence} of gate {claim.gate} stands for {known} and {who}",
+                _gate_text(claim),
+            )
+        known = self._known(machine, claim.gate)
+        before = max(known, key=_rank).claim if known else None
+        made = Made(self._cluster.time_ms, event, claim)
+        self._made.setdefault(claim.gate, []).append(made)
+        if claim.phase == PHASE_RELEASED:
+            if not node._leaving.is_leaving:
+                self._check_move(machine, claim, known)
+            return
+        is_handed_over = before is not None and before.phase == PHASE_RELEASED
+        is_handed_over = is_handed_over and machine.name in (before.target, before.owner)
+        if not is_handed_over:
+            self._check_taken(machine, claim)
+
+    def _known(self, machine: Machine, gate: int) -> list[Made]:
+        """The claims to this gate that the machine has learned of, or made."""
+        assert machine.node is not None
+        context = machine.node.state.context
+        events = self._cluster.checkers.history.events
+        return [
+            made
+            for made in self._made.get(gate, ())
+            if context.contains(*made.event[:2]) and events.get(made.event[:2]) is made.event
+        ]
+
+    def _check_move(self, machine: Machine, claim: Claim, known: list[Made]) -> None:
+        """Damping: moves are rare, and not to who has just come."""
+        self.moves += 1
+        cluster, settings = self._cluster, machine.settings
+        changed_ms = None
+        for earlier, later in pairwise(sorted(known, key=_rank)):
+            if _who(earlier.claim) != _who(later.claim):
+                changed_ms = later.time_ms
+        passed_ms = None if changed_ms is None else cluster.time_ms - changed_ms
+        if passed_ms is not None and passed_ms < settings.move_pause_ms * DRIFT:
+            raise Violation(
+                "P5",
+                f"{machine.name} moves gate {claim.gate} {passed_ms} ms after it had moved",
+                _gate_text(claim),
+            )
+        target = next((m for m in cluster.running() if m.name == claim.target), None)
+        if target is not None and not target.starting_over:
+            lived_ms = cluster.time_ms - target.started_ms
+            if lived_ms < settings.young_ms * DRIFT:
+                raise Violation(
+                    "P5",
+                    f"{machine.name} moves gate {claim.gate} to {target.name},"
+                    f" which began {lived_ms} ms ago",
+                    _gate_text(claim),
+                )
+
+    def _check_taken(self, machine: Machine, claim: Claim) -> None:
+        """Nobody may be serving this gate whom everybody can hear."""
+        if self._cluster.options.loss > 0.05:
+            return
+        for index in self._owners(claim.gate):
+            owner = self._cluster.machines[index]
+            serves_ms = self._cluster.time_ms - self._since_ms[index, claim.gate]
+            if owner is machine or serves_ms < self._calm_ms:
+                continue
+            if owner.node is None or machine.node is None or owner.node.lot != machine.node.lot:
+                continue
+            if self._is_quiet(machine):
+                raise Violation(
+                    "P5",
+                    f"{machine.name} takes gate {claim.gate} from {owner.name}, which has served it"
+                    f" for {serves_ms} ms and can be heard",
+                    _gate_text(claim),
+                )
+
+    def _is_quiet(self, newcomer: Machine) -> bool:
+        """Everybody but the newcomer has been awake for long, and all links are good."""
+        running = self._cluster.running()
+        return (
+            all((machine is newcomer or self._is_calm(machine)) for machine in running)
+            and self._link_ms(m.index for m in running) >= self._calm_ms
+        )
+
+    def _is_calm(self, machine: Machine) -> bool:
+        cluster = self._cluster
+        return (
+            machine.is_up
+            and not machine.slow_ms
+            and not machine.storage_failing
+            and not machine.disk_full
+            and not cluster.network.deaf
+            and cluster.time_ms - machine.awake_ms >= self._calm_ms
+        )
+
+    def _link_ms(self, indices: Iterable[int]) -> int:
+        """For how long all links among these have been up."""
+        listed = list(indices)
+        up_ms = self._cluster.network.up_ms
+        return min(
+            (up_ms(a, b) for a in listed for b in listed if a != b),
+            default=self._cluster.time_ms,
+        )
+
+    # --- what nodes know -----------------------------------------------------------------------
+
+    def learned(self, machine: Machine, event: Event) -> None:
+        """A claim, or a setting, is in the context of this node now."""
+        self._learned[machine.index] += 1
+        claim = event.body
+        if not isinstance(claim, Claim):
+            return
+        greatest = self._greatest[machine.index]
+        found = Greatest(fence_of(claim), event.time, event.origin)
+        if claim.gate not in greatest or greatest[claim.gate] < found:
+            greatest[claim.gate] = found
+
+    def forgotten(self, machine: Machine) -> None:
+        """The node begins anew: what it knows is learned again."""
+        self._greatest[machine.index] = {}
+        self._learned[machine.index] += 1
+
+    def after_verb(self, machine: Machine, node: Node) -> None:
+        """Has it learned of a claim, or may it serve no more?"""
+        gates, shared = node._gates, node._shared
+        barred = (gates.is_stopped, shared.namesake_ms is not None, shared.replica.failing)
+        learned = self._learned[machine.index]
+        served = self._served.get(machine.index)
+        if served is not None and served.learned == learned and served.is_barred == barred:
+            return
+        if served is None or served.learned != learned:
+            self._check_greatest(machine, node)
+        now = frozenset(gates.served())
+        before = served.gates if served is not None else frozenset()
+        for gate in now - before:
+            self._since_ms[machine.index, gate] = self._cluster.time_ms
+        self._served[machine.index] = Served(learned, barred, now)
+
+    def _check_greatest(self, machine: Machine, node: Node) -> None:
+        for gate, expected in self._greatest[machine.index].items():
+            event = node.state.record.claim_event(gate)
+            claim = node.state.record.claim(gate)
+            if event is None or claim is None:
+                shown = None
+            else:
+                shown = Greatest(fence_of(claim), event.time, event.origin)
+            if shown != expected:
+                raise Violation(
+                    "P6",
+                    f"{machine.name} shows {shown} at gate {gate}, its context has {expected}",
+                    f"gate={gate}",
+                )
+
+    def closed(self, machine: Machine) -> None:
+        """Its process has ended."""
+        self._served.pop(machine.index, None)
+        self.forgotten(machine)
+
+    def count(self) -> int:
+        """How many nodes serve a gate just now."""
+        return sum(1 for served in self._served.values() if served.gates)
+
+    def _owners(self, gate: int) -> list[int]:
+        return [index for index, served in self._served.items() if gate in served.gates]
+
+    # --- views ---------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Compare the views, and count the owners in those that are shared."""
+        cluster = self._cluster
+        views = {view: self._calm_since(view) for view in self._shared_views()}
+        self._views = {
+            view: max(self._views.get(view, cluster.time_ms), since_ms)
+            for view, since_ms in views.items()
+        }
+        odd: dict[tuple[Shared, int], tuple[int, int]] = {}
+        for view, since_ms in self._views.items():
+            if cluster.time_ms - since_ms < self._calm_ms:
+                continue
+            self.looked += 1
+            for gate in range(1, view.gates + 1):
+                owners = [index for index in self._owners(gate) if index in view.members]
+                if len(owners) != 1:
+                    odd[view, gate] = self._still_odd(view, gate, owners)
+        self._odd = odd
+        cluster.at(cluster.time_ms + LOOK_MS, self._look)
+
+    def _still_odd(self, view: Shared, gate: int, owners: list[int]) -> tuple[int, int]:
+        time_ms = self._cluster.time_ms
+        count, since_ms = self._odd.get((view, gate), (len(owners), time_ms))
+        if count != len(owners):
+            since_ms = time_ms
+        if time_ms - since_ms > self._slack_ms:
+            names = [self._cluster.machines[index].name for index in owners]
+            raise Violation(
+                "P5",
+                f"gate {gate} is served by {names or 'nobody'} for {time_ms - since_ms} ms in a"
+                f" view that {sorted(name for name, _ in view.incarnations)} share",
+                f"gate={gate}",
+            )
+        return len(owners), since_ms
+
+    def _shared_views(self) -> list[Shared]:
+        machines = [m for m in self._cluster.machines if m.node is not None and not m.paused]
+        groups: dict[tuple[frozenset[tuple[str, int]], bytes, int], set[int]] = {}
+        for machine in machines:
+            node = machine.node
+            assert node is not None
+            if node.lot is None:
+                continue
+            seen = {(m.name, m.incarnation) for m in node._shared.peers_in_lot()}
+            seen.add((machine.name, machine.incarnation))
+            key = (frozenset(seen), node.lot, node.state.record.gates)
+            groups.setdefault(key, set()).add(machine.index)
+        return [
+            Shared(frozenset(members), *key)
+            for key, members in groups.items()
+            if len(members) == len(key[0])
+        ]
+
+    def _calm_since(self, view: Shared) -> int:
+        """When the last of these woke, and the last link among them came up; now if not calm."""
+        cluster = self._cluster
+        machines = [cluster.machines[index] for index in sorted(view.members)]
+        is_calm = not cluster.network.deaf and not any(
+            m.slow_ms or m.storage_failing or m.disk_full for m in machines
+        )
+        if not is_calm:
+            return cluster.time_ms
+        awake_ms = max(m.awake_ms for m in machines)
+        return max(awake_ms, cluster.time_ms - self._link_ms(view.members))
+
+    def left(self, machine: Machine) -> None:
+        """It has left in good order: in a calm view nothing is left without an owner."""
+        node = machine.node
+        options = self._cluster.options
+        if node is None or options.loss:
+            return
+        for view, since_ms in self._views.items():
+            others = view.members - {machine.index}
+            if machine.index not in view.members or not others:
+                continue
+            if max(since_ms, self._calm_since(view)) > self._cluster.time_ms - self._calm_ms:
+                continue
+            if any(self._is_going(index) for index in others):
+                continue
+            for gate in range(1, view.gates + 1):
+                if not any(index in others for index in self._owners(gate)):
+                    raise Violation(
+                        "P5",
+                        f"{machine.name} leaves gate {gate} to nobody",
+                        f"gate={gate}",
+                    )
+
+    def _is_going(self, index: int) -> bool:
+        node = self._cluster.machines[index].node
+        return node is None or node._leaving.is_leaving
+
+
+def _who(claim: Claim) -> Claimant:
+    return Claimant(claim.owner, claim.incarnation)
+
+
+def _rank(made: Made) -> Fence:
+    return fence_of(made.claim)
+
+
+def _gate_text(claim: Claim) -> str:
+    return f"gate={claim.gate}"

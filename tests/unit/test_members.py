@@ -1,0 +1,324 @@
+"""Evidence about members: refused connections, goodbyes, names, restarts, clocks, versions."""
+
+from __future__ import annotations
+
+import pytest
+
+from parkingd.protocol.commands import Leave, ReadCandidates
+from parkingd.protocol.effects import Stop
+from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure
+from parkingd.protocol.messages import Goodbye, Heartbeat, Hello
+from parkingd.protocol.outcomes import CandidateList
+from tests.unit.scripted import Box, Stage
+from tests.unit.watching import (
+    beats,
+    claims,
+    is_whole,
+    member,
+    owners,
+    serves,
+    state,
+    states,
+    wait_until,
+    warnings,
+)
+
+# --- refused connections ---------------------------------------------------------------------
+
+
+def test_a_killed_process_is_dead_at_once_when_all_who_held_it_alive_were_refused() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.kill()
+    stage.pass_ms(10)
+    assert state(a, "b") == state(c, "b") == "dead"
+    assert is_whole([a, c])
+
+
+def test_a_refusal_is_told_at_once_and_whoever_hears_of_it_tries_a_connection_too() -> None:
+    """c has no link to b that could break."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    c.subscribed.discard("b")
+    before = len(beats(a))
+    b.kill()
+    stage.pass_ms(10)
+    assert any(each.refused for beat in beats(a)[before:] for each in beat.suspicions)
+    assert state(a, "b") == state(c, "b") == "dead"
+
+
+def test_who_was_not_refused_itself_keeps_the_others_from_a_quick_verdict() -> None:
+    """c does not reach the machine at all: silence has to decide."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    stage.cuts.add(frozenset(("b", "c")))
+    b.kill()
+    last_ms = member(a, "b").last_heard_ms
+    stage.pass_ms(10)
+    assert (state(a, "b"), state(c, "b")) == ("suspect", "alive")
+    stage.pass_ms(last_ms + 1_990 - stage.mono_ms)
+    assert state(a, "b") == "suspect"
+    stage.pass_ms(300)
+    assert state(a, "b") == state(c, "b") == "dead"
+
+
+def test_a_power_cut_refuses_nothing_and_is_judged_by_silence() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    last_ms = min(member(box, "b").last_heard_ms for box in (a, c))
+    b.stop()
+    stage.pass_ms(last_ms + 1_990 - stage.mono_ms)
+    assert "dead" not in (state(a, "b"), state(c, "b"))
+    stage.pass_ms(300)
+    assert state(a, "b") == state(c, "b") == "dead"
+
+
+def test_a_refusal_at_one_node_only_takes_no_gate_from_a_member_that_others_hear() -> None:
+    """Somebody's firewall refuses in the name of b."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    before = claims(a)
+    for _ in range(20):
+        a.observe(ConnectionFailed(b.address, LinkFailure.REFUSED))
+        stage.pass_ms(500)
+        assert state(a, "b") != "dead"
+    assert state(c, "b") == "alive"
+    assert claims(a) == before
+
+
+@pytest.mark.parametrize("failure", [LinkFailure.TIMEOUT, LinkFailure.OTHER_COOKIE])
+def test_only_a_refusal_is_evidence(failure: LinkFailure) -> None:
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    a.observe(ConnectionFailed(b.address, failure))
+    stage.pass_ms(10)
+    assert state(a, "b") == "alive"
+
+
+@pytest.mark.parametrize(("late_ms", "verdict"), [(90, "dead"), (110, "alive")])
+def test_messages_up_to_100_ms_after_a_refusal_were_under_way_before_it(
+    late_ms: int, verdict: str
+) -> None:
+    """b is there again, and silent; only this message of it arrives."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.pause()
+    for box in (a, c):
+        box.observe(ConnectionFailed(b.address, LinkFailure.REFUSED))
+    stage.pass_ms(late_ms)
+    assert state(a, "b") == state(c, "b") == "dead"
+    a.receive(b.sender(None), Heartbeat(beats(b)[-1].beat + 1, 0, b.now.wall_ms))
+    stage.pass_ms(300)
+    assert state(a, "b") == verdict
+
+
+def test_who_took_over_an_address_is_not_spared_and_who_had_it_is_not_accused() -> None:
+    """b has moved to another address; n was started at its old one, and is killed there."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    old = b.address
+    b.address = stage.box("spare", 50).address
+    b.start(knows=["a", "c"])
+    stage.pass_ms(5_000)
+    n = stage.box("n", 9)
+    n.address = old
+    n.start(knows=["a", "c"])
+    stage.pass_ms(5_000)
+    assert (state(a, "b"), state(a, "n")) == ("alive", "alive")
+    n.kill()
+    stage.pass_ms(10)
+    assert state(a, "n") == state(c, "n") == "dead"
+    assert state(a, "b") == state(c, "b") == "alive"
+
+
+def test_an_address_that_a_stranger_listens_at_now_is_no_evidence_of_a_death() -> None:
+    """b is cut off; its address answers, but it is n that answers there."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.stop()
+    n = stage.box("n", 9)
+    n.address = b.address
+    n.start(knows=["a", "c"])
+    last_ms = min(member(box, "b").last_heard_ms for box in (a, c))
+    stage.knocks += [(a, b.address), (c, b.address)]
+    stage.pass_ms(last_ms + 1_990 - stage.mono_ms)
+    assert "dead" not in (state(a, "b"), state(c, "b"))
+    n.kill()
+    stage.pass_ms(10)
+    assert state(a, "n") == state(c, "n") == "dead"
+
+
+# --- goodbyes --------------------------------------------------------------------------------
+
+
+def test_left_is_final_for_that_incarnation_whatever_of_it_comes_late() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    hello, beat = b.has_sent(Hello)[-1], beats(b)[-1].beat
+    b.submit(Leave(), 10_000)
+    wait_until(stage, lambda: isinstance(b.end, Stop))
+    assert state(a, "b") == state(c, "b") == "left"
+    for sender, message in (
+        (b.sender(None), Heartbeat(beat + 100, 0, b.now.wall_ms, gates=((1, 99),))),
+        (b.sender(b.route), hello),
+        (b.sender(b.address), hello),
+        (b.sender(None), Goodbye(1)),
+    ):
+        a.receive(sender, message)
+        stage.pass_ms(10)
+        assert state(a, "b") == "left", message
+    assert is_whole([a, c])
+
+
+def test_who_has_left_is_back_as_another_incarnation() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.submit(Leave(), 10_000)
+    wait_until(stage, lambda: isinstance(b.end, Stop))
+    b.start(knows=["a"])
+    stage.pass_ms(10_000)
+    assert state(a, "b") == state(c, "b") == "alive"
+    assert serves(b)
+    assert is_whole([a, b, c])
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def namesake(stage: Stage, holder: Box) -> Box:
+    """Another machine that calls itself like this one; off."""
+    box = stage.box("namesake", 77)
+    box.settings = holder.settings
+    return box
+
+
+def test_a_name_is_free_when_its_holder_has_been_silent_for_two_seconds() -> None:
+    stage = Stage()
+    a, b, _ = stage.found("a", "b", "c")
+    last_ms = member(a, "b").last_heard_ms
+    b.stop()
+    fresh = namesake(stage, b)
+    fresh.start(knows=["a", "c"], patient=True)
+    stage.pass_ms(last_ms + 1_950 - stage.mono_ms)
+    assert member(a, "b").replica == b.replica
+    stage.pass_ms(5_000)
+    assert fresh.end is None
+    assert (state(a, "b"), member(a, "b").replica) == ("alive", fresh.replica)
+
+
+def test_a_name_is_free_at_once_when_its_holder_refuses_connections() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.kill()
+    fresh = namesake(stage, b)
+    fresh.start(knows=["a", "c"])
+    stage.pass_ms(600)
+    for box in (a, c):
+        assert (state(box, "b"), member(box, "b").replica) == ("alive", fresh.replica)
+
+
+def two_that_meet(stage: Stage) -> tuple[Box, Box, list[Box]]:
+    """An older and a newer node of one name, and the others, that meet after a partition."""
+    a, b, c = stage.found("a", "b", "c")
+    stage.cut("b")
+    stage.pass_ms(3_000)
+    newer = namesake(stage, b)
+    stage.cut("b")
+    newer.start(knows=["a", "c"])
+    stage.pass_ms(10_000)
+    assert serves(b) == {1, 2, 3, 4}
+    assert serves(newer)
+    stage.heal()
+    b.observe(Candidate(newer.address, "mdns"))
+    return b, newer, [a, c]
+
+
+def test_of_two_nodes_of_one_name_the_newer_gives_up_its_gates_and_warns() -> None:
+    stage = Stage()
+    _, newer, others = two_that_meet(stage)
+    wait_until(stage, lambda: newer.heard("namesake"))
+    assert not serves(newer)
+    assert "a second node calls itself b" in warnings(newer)
+    stage.pass_ms(4_000)
+    assert not serves(newer)
+    assert all("b" not in owners(box).values() for box in others)
+
+
+# --- restarts, clocks and versions ---------------------------------------------------------------
+
+
+def test_a_member_that_died_three_times_in_a_minute_gets_no_moved_gates_for_half_a_minute() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    for _ in range(3):
+        b.kill()
+        stage.pass_ms(1_000)
+        b.start(knows=["a", "c"])
+        stage.pass_ms(1_000)
+    died_ms = stage.mono_ms - 2_000
+    stage.pass_ms(died_ms + 29_900 - stage.mono_ms)
+    assert state(a, "b") == state(c, "b") == "alive"
+    assert not serves(b)
+    stage.pass_ms(3_000)
+    assert serves(b)
+    assert is_whole([a, b, c])
+
+
+def test_a_member_that_died_twice_gets_gates_as_soon_as_any_other() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    for _ in range(2):
+        b.kill()
+        stage.pass_ms(1_000)
+        b.start(knows=["a", "c"])
+        stage.pass_ms(1_000)
+    stage.pass_ms(8_000)
+    assert serves(b)
+    assert is_whole([a, b, c])
+
+
+def test_a_clock_set_back_by_an_hour_changes_nothing_of_members_and_gates() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    before = claims(a)
+    b.skew_ms = -3_600_000
+    for _ in range(50):
+        stage.pass_ms(200)
+        assert {*states(a).values(), *states(b).values(), *states(c).values()} == {"alive"}
+    assert claims(a) == claims(b) == claims(c) == before
+    assert "clock b -3600 s" in warnings(a)
+
+
+def test_a_node_started_with_its_clock_set_back_is_still_the_newer_incarnation() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    first = b.incarnation
+    b.skew_ms = -3_600_000
+    b.start(knows=["a", "c"])
+    assert b.incarnation > first
+    stage.pass_ms(10_000)
+    assert member(a, "b").incarnation == member(c, "b").incarnation == b.incarnation
+    assert is_whole([a, b, c])
+    assert serves(b)
+
+
+def test_a_member_of_another_protocol_version_is_dead_after_its_silence_and_discover_says_why() -> (
+    None
+):
+    """It is upgraded in place: somebody listens there, and nothing it says can be read."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    last_ms = member(a, "b").last_heard_ms
+    b.stop()
+    for _ in range(10):
+        for box in (a, c):
+            box.observe(ConnectionFailed(b.address, LinkFailure.PROTOCOL_VERSION))
+        stage.pass_ms(190)
+    assert stage.mono_ms < last_ms + 2_000
+    assert state(a, "b") == "suspect"
+    stage.pass_ms(500)
+    assert state(a, "b") == state(c, "b") == "dead"
+    assert is_whole([a, c])
+    a.observe(ConnectionFailed(b.address, LinkFailure.PROTOCOL_VERSION))
+    seen = {row.name: row.state for row in a.ask(ReadCandidates(), CandidateList).items}
+    assert seen["b"] == "protocol_version"

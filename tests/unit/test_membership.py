@@ -1,0 +1,285 @@
+"""Who is alive: suspicion, confirmation, refutation, and the own pauses."""
+
+from __future__ import annotations
+
+import pytest
+
+from parkingd.protocol.messages import Heartbeat, RootQuery, Suspicion
+from tests.unit.scripted import Box, Stage
+from tests.unit.watching import (
+    accused,
+    beats,
+    claims,
+    gate_states,
+    member,
+    owners,
+    say,
+    serves,
+    state,
+    states,
+    wait_until,
+    warnings,
+)
+
+
+def silent_for(stage: Stage, box: Box, name: str, ms: int) -> None:
+    """Let time pass until this box has not heard that member for so long."""
+    stage.pass_ms(member(box, name).last_heard_ms + ms - stage.mono_ms)
+
+
+# --- suspicion and confirmation --------------------------------------------------------------
+
+
+def test_a_member_is_suspected_after_a_second_of_silence_and_the_others_are_told_at_once() -> None:
+    stage = Stage()
+    a, b, _ = stage.found("a", "b", "c")
+    b.stop()
+    silent_for(stage, a, "b", 999)
+    assert state(a, "b") == "alive"
+    silent_for(stage, a, "b", 1_000)
+    assert state(a, "b") == "suspect"
+    stage.pass_ms(1)
+    assert beats(a)[-1].suspicions == (Suspicion("b", b.incarnation, 0, refused=False),)
+
+
+@pytest.mark.parametrize(
+    ("others", "deaf", "dead"),
+    [(1, 0, False), (1, 1, True), (2, 1, False), (2, 2, True), (4, 2, False), (4, 3, True)],
+)
+def test_a_suspect_is_dead_after_two_seconds_if_three_others_or_all_there_are_say_so(
+    others: int, deaf: int, dead: bool
+) -> None:
+    """``deaf`` of the others do not hear it either."""
+    stage = Stage()
+    a, x, *rest = stage.found("a", "x", *"cdef"[:others])
+    stage.cut_one_way(x, a, *rest[:deaf])
+    silent_for(stage, a, "x", 1_999)
+    assert state(a, "x") == "suspect"
+    stage.pass_ms(20)
+    assert (state(a, "x") == "dead") is dead
+    stage.pass_ms(10_000)
+    assert (state(a, "x") == "dead") is dead
+
+
+def test_of_two_nodes_one_needs_nobody_to_confirm_the_death_of_the_other() -> None:
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    b.stop()
+    silent_for(stage, a, "b", 1_999)
+    assert state(a, "b") == "suspect"
+    silent_for(stage, a, "b", 2_000)
+    assert state(a, "b") == "dead"
+
+
+@pytest.mark.parametrize(("incarnation", "refutation"), [(0, 0), (-1, 1)])
+def test_a_suspicion_of_an_earlier_refutation_or_incarnation_confirms_nothing(
+    incarnation: int, refutation: int
+) -> None:
+    """c repeats what was true before b answered for itself, or was started again."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    a.receive(b.sender(None), Heartbeat(beats(b)[-1].beat + 1, 0, b.now.wall_ms, refutation=1))
+    b.stop()
+    c.pause()
+    old = Suspicion("b", b.incarnation + incarnation, refutation)
+    for beat in range(1_000, 1_020):
+        say(c, a, beat, old)
+        stage.pass_ms(200)
+    assert state(a, "b") == "suspect"
+    say(c, a, 1_020, Suspicion("b", b.incarnation, 1))
+    stage.pass_ms(1)
+    assert state(a, "b") == "dead"
+
+
+def test_a_suspicion_that_was_not_repeated_for_a_second_confirms_nothing() -> None:
+    """c says it once; then only other messages of c arrive."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.stop()
+    c.pause()
+    silent_for(stage, a, "b", 950)
+    say(c, a, 1_000, Suspicion("b", b.incarnation, 0))
+    for nonce in range(20):
+        stage.pass_ms(100)
+        a.receive(c.sender(c.route), RootQuery(nonce))
+    assert states(a) == {"b": "suspect", "c": "alive"}
+
+
+def test_who_reads_a_suspicion_of_itself_raises_its_number_and_answers_at_once() -> None:
+    stage = Stage()
+    _, b, c = stage.found("a", "b", "c")
+    before = len(beats(b))
+    say(c, b, 1_000, Suspicion("b", b.incarnation, 0))
+    stage.pass_ms(1)
+    assert [beat.refutation for beat in beats(b)[before:]] == [1]
+    say(c, b, 1_001, Suspicion("b", b.incarnation, 0))
+    say(c, b, 1_002, Suspicion("b", b.incarnation - 1, 7))
+    stage.pass_ms(1)
+    assert len(beats(b)) == before + 1, "an old suspicion needs no second answer"
+    say(c, b, 1_003, Suspicion("b", b.incarnation, 1))
+    stage.pass_ms(1)
+    assert beats(b)[-1].refutation == 2
+
+
+def test_a_suspect_that_is_heard_again_is_alive_and_has_lost_nothing() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    before = claims(a)
+    stage.cut("b")
+    silent_for(stage, a, "b", 1_800)
+    assert state(a, "b") == state(c, "b") == "suspect"
+    stage.heal()
+    stage.pass_ms(300)
+    assert state(a, "b") == state(c, "b") == state(b, "a") == "alive"
+    stage.pass_ms(5_000)
+    assert claims(a) == claims(b) == claims(c) == before
+
+
+# --- one-way links ---------------------------------------------------------------------------
+
+
+def test_a_member_that_only_we_cannot_hear_stays_suspect_and_keeps_its_gates() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    before = claims(a)
+    stage.cut_one_way(b, a)
+    stage.pass_ms(30_000)
+    assert (state(a, "b"), state(c, "b"), state(b, "a")) == ("suspect", "alive", "alive")
+    assert claims(a) == claims(b) == claims(c) == before
+    assert gate_states(a) == gate_states(b) == gate_states(c) == {"served"}
+
+
+def test_the_warning_names_the_broken_link_where_it_is_broken_and_until_it_is_mended() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    stage.cut_one_way(b, a)
+    stage.pass_ms(5_000)
+    assert "only this node does not hear b" in warnings(a)
+    assert "does not hear" not in warnings(b) + warnings(c)
+    stage.heal()
+    stage.pass_ms(1_000)
+    assert "does not hear" not in warnings(a)
+
+
+# --- own pauses ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sockets_first", [True, False])
+def test_a_node_that_stood_still_accuses_nobody_for_a_second(sockets_first: bool) -> None:
+    """c dies while b stands still for 0.6 s: b says so a second after it woke, not before."""
+    stage = Stage()
+    _, b, c = stage.found("a", "b", "c")
+    b.pause()
+    c.stop()
+    stage.pass_ms(600)
+    before = len(beats(b))
+    b.wake(sockets_first=sockets_first)
+    stage.pass_ms(999)
+    assert len(beats(b)) >= before + 3
+    assert not any(accused(beat) for beat in beats(b)[before:])
+    stage.pass_ms(2)
+    assert accused(beats(b)[-1]) == {"c"}
+
+
+@pytest.mark.parametrize("sockets_first", [True, False])
+@pytest.mark.parametrize("ms", [600, 1_200, 1_900, 3_000, 60_000])
+def test_a_node_that_stood_still_accuses_no_living_member(sockets_first: bool, ms: int) -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.pause()
+    stage.pass_ms(ms)
+    before = len(beats(b))
+    b.wake(sockets_first=sockets_first)
+    for _ in range(100):
+        assert states(b) == {"a": "alive", "c": "alive"}
+        stage.pass_ms(50)
+    assert not any(accused(beat) for beat in beats(b)[before:])
+    assert state(a, "b") == state(c, "b") == "alive"
+
+
+def test_the_pause_of_one_and_a_half_seconds_costs_no_gate() -> None:
+    stage = Stage()
+    a, b, _ = stage.found("a", "b", "c")
+    before = claims(a)
+    b.pause()
+    stage.pass_ms(1_500)
+    b.wake(sockets_first=False)
+    stage.pass_ms(5_000)
+    assert claims(a) == claims(b) == before
+
+
+# --- strangers -------------------------------------------------------------------------------
+
+
+def restart_all_but(stage: Stage, gone: Box) -> list[Box]:
+    """Everything stops; all but this one start again and have never met it."""
+    for box in stage.boxes.values():
+        box.stop()
+    stage.pass_ms(100)
+    rest = [box for box in stage.boxes.values() if box is not gone]
+    for box in rest:
+        box.start(knows=[other.name for other in rest if other is not box])
+    return rest
+
+
+def test_an_owner_that_nobody_has_met_is_dead_after_two_seconds_and_its_gates_are_served() -> None:
+    stage = Stage()
+    a, c, x = stage.found("a", "c", "x")
+    left_over = serves(x)
+    assert left_over
+    restart_all_but(stage, x)
+    wait_until(stage, lambda: bool(serves(a) | serves(c)), 3_000)
+    stage.pass_ms(1_500)
+    assert not left_over & (serves(a) | serves(c)), "it may only be late"
+    stage.pass_ms(1_000)
+    assert serves(a) | serves(c) == {1, 2, 3, 4}
+    assert gate_states(a) == gate_states(c) == {"served"}
+
+
+def test_an_owner_that_nobody_has_met_needs_no_confirmation_when_we_are_alone() -> None:
+    stage = Stage()
+    a, x = stage.found("a", "x")
+    restart_all_but(stage, x)
+    stage.pass_ms(5_500)
+    assert serves(a) == {1, 2, 3, 4}
+
+
+def test_an_owner_that_we_have_not_met_keeps_its_gates_while_others_hear_it() -> None:
+    stage = Stage()
+    a, c, x = stage.found("a", "c", "x")
+    kept = {gate: claims(a)[gate] for gate in serves(x)}
+    assert kept
+    a.stop()
+    stage.pass_ms(500)
+    stage.cuts.add(frozenset(("a", "x")))
+    a.start(knows=["c"])
+    stage.pass_ms(20_000)
+    assert states(a) == {"c": "alive"}
+    assert kept.items() <= claims(a).items()
+    assert kept.keys() == serves(x)
+    assert {owners(c)[gate] for gate in kept} == {"x"}
+
+
+def test_a_joiner_that_has_never_met_the_dead_does_not_block_its_death() -> None:
+    """d is alive for the others when b has been silent for two seconds, so d must say it too."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.stop()
+    silent_for(stage, a, "b", 1_500)
+    d = stage.box("d", 9).start(knows=["a", "c"])
+    silent_for(stage, a, "b", 2_800)
+    assert state(a, "d") == "alive"
+    assert state(a, "b") == state(c, "b") == "dead"
+    assert "b" not in states(d)
+
+
+def test_a_stranger_of_whom_nobody_speaks_any_more_is_not_accused() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    say(c, a, 1_000, Suspicion("ghost", 1, 0))
+    stage.pass_ms(1_100)
+    assert any(accused(beat) == {"ghost"} for beat in beats(a))
+    stage.pass_ms(6_000)
+    assert not accused(beats(a)[-1])
+    assert not accused(beats(b)[-1])
+    assert states(a) == {"b": "alive", "c": "alive"}
