@@ -26,10 +26,17 @@ ASK_PAUSE_MS = 15
 class Admission:
     """The room that one node may give away."""
 
-    def __init__(self, shared: Shared, ask: Callable[[Member, Now], None]) -> None:
-        """``ask`` starts an exchange with a member: it brings what it holds, and what we lack."""
+    def __init__(
+        self,
+        shared: Shared,
+        ask: Callable[[Member, Now], None],
+        claimants: Callable[[], set[str]],
+    ) -> None:
+        """``ask`` starts an exchange with a member: it brings what it holds, and what we lack.
+        ``claimants``: who has a gate, or is about to get one, by the claims."""
         self._shared = shared
         self._ask = ask
+        self._claimants = claimants
         self._unheard: deque[int] = deque()
         """Own seqs of admissions that some other owner may not hold."""
         self._blocked_ms: int | None = None
@@ -62,19 +69,29 @@ class Admission:
         is_late = (
             self._blocked_ms is not None and now.mono_ms - self._blocked_ms >= settings.owner_ack_ms
         )
+        claimants = self._claimants()
         return [
             m
             for m in self._shared.peers_in_lot()
-            if m.gates and not (is_late and self._is_unheard_by(m))
+            if (m.gates or m.name in claimants) and not (is_late and self._is_unheard_by(m))
         ]
 
     def _is_unheard_by(self, member: Member) -> bool:
         return bool(self._unheard) and member.holds_own_seq < self._unheard[0]
 
     def _forget_heard(self, others: list[Member]) -> None:
+        for member in others:
+            self._believe(member)
         heard = min((m.holds_own_seq for m in others), default=None)
         while self._unheard and (heard is None or self._unheard[0] <= heard):
             self._unheard.popleft()
+
+    def _believe(self, member: Member) -> None:
+        """That it holds ours counts only with what it had admitted itself by then: else each could
+        hear from the others that they have heard, and none would know how full the lot is."""
+        held, head = member.says_held
+        if self._shared.replica.state.context.upto(member.replica) >= head:
+            member.holds_own_seq = max(member.holds_own_seq, held)
 
     def tick(self, now: Now) -> None:
         """Somebody waits for room: ask the owners that may not have heard of ours."""

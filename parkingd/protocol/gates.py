@@ -126,6 +126,17 @@ class Gates:
             return None
         return fence_of(claim)
 
+    def claimants(self) -> set[str]:
+        """Who has a gate by the claims, or has been given one."""
+        claims = (self._claim(gate) for gate in range(1, self._count + 1))
+        return {
+            name
+            for claim in claims
+            if claim is not None
+            for name in (claim.owner, claim.target)
+            if name is not None
+        }
+
     def is_own(self, gate: int) -> bool:
         """Whether the greatest claim to this gate is ours, served or not."""
         claim = self._claim(gate)

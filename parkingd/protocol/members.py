@@ -55,7 +55,10 @@ class Member:
     gates: tuple[tuple[int, int], ...] | None = None
     """(gate, epoch) it says it serves; None while it cannot serve any."""
     holds_own_seq: int = 0
-    """The highest of our own events that it is known to hold, on disk or not."""
+    """The highest of our own events that it is known to hold, on disk or not, while we hold all
+    that it had made itself by then."""
+    says_held: tuple[int, int] = (0, 0)
+    """Its last word: (own seq it holds, its own head at that time)."""
     beat_ms: int = 0
     """Own monotonic milliseconds at which its last heartbeat arrived."""
     lost_beat: int | None = None

@@ -189,7 +189,10 @@ class Membership:
     def judge(self, now: Now) -> Iterator[tuple[Member, MemberState]]:
         """Apply the clock to everybody; yields each member whose state changed, and the old one."""
         self._is_due = False
-        for member in self._shared.members.all():
+        members = self._shared.members.all()
+        # Who is heard again is a witness already when the others are judged.
+        members.sort(key=lambda m: m.last_heard_ms, reverse=True)
+        for member in members:
             if member.state is MemberState.LEFT:
                 continue
             state = self._judged(member, now)
@@ -225,6 +228,9 @@ class Membership:
             return MemberState.ALIVE
         if member.state is MemberState.DEAD or now.mono_ms < self._quiet_until_ms:
             return member.state
+        stranger = self._strangers.get(member.name)
+        if stranger is not None and stranger.incarnation > member.incarnation:
+            return MemberState.DEAD  # There is a later one, never met here: this one is over.
         is_over = silence_ms >= settings.dead_after_ms
         if is_over and self._is_confirmed(member.name, member.incarnation, member.refutation, now):
             return MemberState.DEAD

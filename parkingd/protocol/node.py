@@ -144,7 +144,7 @@ class Node:
         )
         self._snapshots = Snapshots(shared, pause=self._pause, joined=self._snapshot_ended)
         self._leaving = Leaving(shared, self._replication, self._gates)
-        self._admission = Admission(shared, self._replication.pull)
+        self._admission = Admission(shared, self._replication.pull, self._gates.claimants)
         self._entering = Entering(shared, self._gates, self._admission, self._may_mint)
         self._reports = Reports(shared, self._membership, self._gates)
         self._roots = Roots(shared)

@@ -227,6 +227,7 @@ class Replication:
             shared.outbox.send(sender.link, let_go(sender.replica))
             return
         self._heard_context(sender, theirs, pull.durable)
+        self._heard_held(sender, theirs, pull.root)
         shown = shared.replica.shown_context()
         runs: tuple[Run, ...] = ()
         more = behind = False
@@ -258,6 +259,7 @@ class Replication:
         member.rtt_ms = float(now.mono_ms - asked[1])
         theirs = from_wire(reply.context)
         self._heard_context(sender, theirs, reply.durable)
+        self._heard_held(sender, theirs, reply.root)
         if self.is_paused:
             return
         if reply.behind and shared.replica.is_empty:
@@ -305,6 +307,13 @@ class Replication:
             self._differing.discard(member.name)
             if not self._differing:
                 self._shared.warnings.pop("diverged", None)
+
+    def _heard_held(self, sender: Sender, theirs: CausalContext, root: bytes | None) -> None:
+        """What it holds of ours: said with a root, as then ``theirs`` names all that it made."""
+        member = self._shared.members.get(sender.name)
+        if member is not None and root is not None:
+            held, head = theirs.upto(self._shared.replica_id), theirs.upto(sender.replica)
+            member.says_held = (held, head)
 
     def _heard_context(
         self, sender: Sender, theirs: CausalContext, durable: ContextWire | None

@@ -93,11 +93,8 @@ class Shared:
         return [m for m in self.members.alive() if lot is not None and m.lot == lot]
 
     def compare_own_head(self, name: str, theirs: CausalContext) -> None:
-        """What a peer holds of ours. Later events than on our disk: the disk is an old copy."""
+        """A peer that holds later events of ours than our disk: the disk is an old copy."""
         held, own = theirs.highest(self.replica_id), self.replica.own_seq
-        member = self.members.get(name)
-        if member is not None:
-            member.holds_own_seq = max(member.holds_own_seq, theirs.upto(self.replica_id))
         if held > own:
             self.outbox.notice(Level.WARNING, "own_events_unknown", member=name, held=held, own=own)
             self.outbox.end = StartOver(StartOverReason.DOTS_SEEN_ELSEWHERE, keep=True)

@@ -72,7 +72,7 @@ def measure_kill(runs: int, *, quick: bool) -> list[Figure]:
             site = Site(lot, run)
             deaths = Counter(dict.fromkeys(NAMES, 0))
             for _ in range(1 if quick else KILLS):
-                view = site.shared_out()
+                view = site.shared_out(evenly=not quick)
                 # As the peer was measured: the node with most gates, of those that died least.
                 least = min(deaths.values())
                 mortal = [name for name in NAMES if deaths[name] == least]

@@ -69,13 +69,17 @@ def agreed(
 
 
 def until_shared(
-    clients: Sequence[ControlClient], names: Collection[str], count: int = GATES
+    clients: Sequence[ControlClient],
+    names: Collection[str],
+    count: int = GATES,
+    *,
+    evenly: bool = True,
 ) -> View:
-    """Wait until all show the same, and the gates are shared out evenly over these nodes."""
+    """Wait until all show the same, and the gates are shared out over these nodes."""
     until_s = time.monotonic() + SHARE_S
     while True:
         view = agreed(clients, names, count)
-        if view is not None and is_even(view, names):
+        if view is not None and (is_even(view, names) or not evenly):
             return view
         if time.monotonic() > until_s:
             shown = [gates_of(client) for client in clients]

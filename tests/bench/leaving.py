@@ -37,8 +37,9 @@ def measure(runs: int, *, quick: bool) -> list[Figure]:
     for run in range(runs):
         with Lot(*FLAGS) as lot:
             site = Site(lot, run)
-            for leaver in NAMES[: 1 if quick else LEAVES]:
-                view = site.shared_out()
+            for name in NAMES[: 1 if quick else LEAVES]:
+                view = site.shared_out(evenly=not quick)
+                leaver = name if owned_by(view, name) else str(view[1].owner)
                 others = [
                     Traffic(node, list(view), cars(200 + 10 * run + index), seed=index)
                     for index, node in enumerate(site.others(leaver))

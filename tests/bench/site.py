@@ -28,12 +28,12 @@ class Site:
         self.clients = {name: node.connect() for name, node in self.nodes.items()}
         self.lanes = {name: node.connect() for name, node in self.nodes.items()}
 
-    def shared_out(self) -> View:
-        """Start who has ended again, and wait until all agree and all serve gates."""
+    def shared_out(self, *, evenly: bool = True) -> View:
+        """Start who has ended again, and wait until all agree, and all serve gates if asked to."""
         for name, node in self.nodes.items():
             if node.process.poll() is not None:
                 self._restart(name)
-        return until_shared(list(self.clients.values()), NAMES)
+        return until_shared(list(self.clients.values()), NAMES, evenly=evenly)
 
     def _restart(self, name: str) -> None:
         self.nodes[name].stop()

@@ -1,7 +1,7 @@
 """What owners decide about cars: who vouches for a record, and how many are let in.
 
 P2   whoever says *admitted* has the record on its disk: that disk vouches for it
-P9   nobody records a request a second time who knows that it has been recorded
+P9   nobody records a request a second time, or denies it, who knows that it has been recorded
 P7'  in a calm cluster where every car asks, at most one car for each owner of a gate is over the
      spaces (DESIGN section 12 allows the mode `local` that much)
 """
@@ -40,8 +40,8 @@ class Admissions:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._asked: dict[tuple[int, int, int], bytes] = {}
-        """(machine, process, nonce) -> the request it asks another node about."""
+        self._asked: dict[tuple[int, int, int], EnterAsk] = {}
+        """(machine, process, nonce) -> what it asks another node."""
         self._answered: set[tuple[int, int, bytes]] = set()
         """(machine, process, request): another node has said *admitted* to it."""
         self.vouched: dict[bytes, list[Acknowledged]] = {}
@@ -52,22 +52,40 @@ class Admissions:
         """A question to an owner, or its answer."""
         message = effect.message
         if isinstance(message, EnterAsk):
-            key = (machine.index, machine.process, message.nonce)
-            self._asked[key] = message.request
-        elif isinstance(message, EnterAnswer) and message.answer == ADMITTED:
+            self._asked[machine.index, machine.process, message.nonce] = message
+        elif isinstance(message, EnterAnswer):
             assert isinstance(effect.to, Route)
             index, process = route_of(effect.to)
-            request = self._asked[index, process, message.nonce]
-            self._vouch(machine, request)
-            self._answered.add((index, process, request))
+            ask = self._asked[index, process, message.nonce]
+            if message.answer == ADMITTED:
+                self._vouch(machine, ask.request)
+                self._answered.add((index, process, ask.request))
+            elif message.reason == "already_inside":
+                self._check_denied(machine, ask.request, ask.plate)
 
     def replied(self, machine: Machine, decision: Decision) -> None:
         """A client is told; unless it only passes on what another said, this disk vouches too."""
         request = decision.request
-        if decision.decision != ADMITTED or request is None:
+        if request is None:
             return
-        if (machine.index, machine.process, request) not in self._answered:
+        if decision.reason == "already_inside":
+            self._check_denied(machine, request, decision.plate)
+            return
+        is_passed_on = (machine.index, machine.process, request) in self._answered
+        if decision.decision == ADMITTED and not is_passed_on:
             self._vouch(machine, request)
+
+    def _check_denied(self, machine: Machine, request: bytes, plate: str) -> None:
+        """A car is not kept out by what was recorded when it asked before."""
+        assert machine.node is not None
+        shown = machine.node.state.stays.visible(plate)
+        events = self._cluster.checkers.history.events
+        causes = {getattr(events[stay[1], stay[0]].body, "cause", None) for stay in shown}
+        if causes == {request}:
+            what = (
+                f"{machine.name} denies {plate}: it is inside by the very request that it repeats"
+            )
+            raise Violation("P9", what, plate)
 
     def _vouch(self, machine: Machine, request: bytes) -> None:
         assert machine.node is not None

@@ -157,7 +157,7 @@ class Checkers:
                 f"{machine.name} holds {dot_text((origin, seq))}, which nobody minted",
                 dot_text((origin, seq)),
             )
-        if isinstance(event.body, Claim | Setting):
+        if isinstance(event.body, Claim | Setting) and self.history.holds(context, origin, seq):
             self.owners.learned(machine, event)
         for plate in self.history.plates_of(event):
             plates[plate] = None

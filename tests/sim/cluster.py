@@ -324,6 +324,7 @@ class Cluster:
             return
         machine.paused = False
         machine.awake_ms = self.time_ms
+        self.checkers.owners.woke(machine)
         order = self._dice.random()
         timers_every = self._dice.choice((1, 5, 30)) if order < 0.3 else 0
         self.say(machine, "pause", f"ends, {len(machine.inbox)} waiting")

@@ -82,10 +82,14 @@ class Deaths:
     def _hears(self, witness: Machine, accused: Machine, by: Machine, for_ms: int) -> bool:
         """Whether this one could have told ``by`` that it hears the accused."""
         cluster = self._cluster
-        if not self._is_awake(witness, for_ms) or witness.node is None:
+        if not self._is_awake(witness, for_ms) or witness.node is None or by.node is None:
             return False
         if cluster.network.up_ms(witness.index, by.index) < for_ms:
             return False
+        known = by.node._shared.members.get(witness.name)
+        silence_ms = by.clock.mono_ms(cluster.time_ms) - (known.last_heard_ms if known else 0)
+        if silence_ms >= by.settings.suspect_after_ms:
+            return False  # A few lost messages: it cannot ask this one.
         member = witness.node._shared.members.get(accused.name)
         if member is None or member.incarnation != accused.incarnation:
             return False

@@ -87,6 +87,8 @@ class Owners:
         self._greatest: list[dict[int, Greatest]] = [{} for _ in range(cluster.options.nodes)]
         self._learned = [0] * cluster.options.nodes
         self._served: dict[int, Served] = {}
+        self._woken: dict[int, int] = {}
+        """Machines that slept for long -> the exchanges they had had when they woke."""
         self._since_ms: dict[tuple[int, int], int] = {}
         """(machine, gate) -> since when it serves it."""
         self._views: dict[Shared, int] = {}
@@ -137,17 +139,18 @@ class Owners:
         is_handed_over = before is not None and before.phase == PHASE_RELEASED
         is_handed_over = is_handed_over and machine.name in (before.target, before.owner)
         if not is_handed_over:
-            self._check_taken(machine, claim)
+            self._check_taken(machine, claim, before)
 
     def _known(self, machine: Machine, gate: int) -> list[Made]:
         """The claims to this gate that the machine has learned of, or made."""
         assert machine.node is not None
         context = machine.node.state.context
-        events = self._cluster.checkers.history.events
+        history = self._cluster.checkers.history
         return [
             made
             for made in self._made.get(gate, ())
-            if context.contains(*made.event[:2]) and events.get(made.event[:2]) is made.event
+            if history.events.get(made.event[:2]) is made.event
+            and history.holds(context, *made.event[:2])
         ]
 
     def _check_move(self, machine: Machine, claim: Claim, known: list[Made]) -> None:
@@ -176,8 +179,9 @@ class Owners:
                     _gate_text(claim),
                 )
 
-    def _check_taken(self, machine: Machine, claim: Claim) -> None:
-        """Nobody may be serving this gate whom everybody can hear."""
+    def _check_taken(self, machine: Machine, claim: Claim, before: Claim | None) -> None:
+        """Nobody may be serving this gate whom everybody can hear; but for one who does not know
+        yet that a greater claim has come back from a disk."""
         if self._cluster.options.loss > 0.05:
             return
         for index in self._owners(claim.gate):
@@ -186,6 +190,10 @@ class Owners:
             if owner is machine or serves_ms < self._calm_ms:
                 continue
             if owner.node is None or machine.node is None or owner.node.lot != machine.node.lot:
+                continue
+            serving = owner.node.state.record.claim(claim.gate)
+            assert serving is not None
+            if before is not None and fence_of(before) > fence_of(serving):
                 continue
             if self._is_quiet(machine):
                 raise Violation(
@@ -244,6 +252,8 @@ class Owners:
     def after_verb(self, machine: Machine, node: Node) -> None:
         """Has it learned of a claim, or may it serve no more?"""
         gates, shared = node._gates, node._shared
+        if machine.index in self._woken:
+            self._check_woken(machine, node)
         barred = (gates.is_stopped, shared.namesake_ms is not None, shared.replica.failing)
         learned = self._learned[machine.index]
         served = self._served.get(machine.index)
@@ -256,6 +266,21 @@ class Owners:
         for gate in now - before:
             self._since_ms[machine.index, gate] = self._cluster.time_ms
         self._served[machine.index] = Served(learned, barred, now)
+
+    def woke(self, machine: Machine) -> None:
+        """It runs on. After a long pause it may serve nothing until it has exchanged."""
+        slept_ms = self._cluster.time_ms - machine.asleep_ms
+        if machine.node is not None and slept_ms > machine.settings.pause_stop_ms / DRIFT:
+            self._woken[machine.index] = machine.node._replication.full_exchanges
+
+    def _check_woken(self, machine: Machine, node: Node) -> None:
+        has_exchanged = node._replication.full_exchanges > self._woken[machine.index]
+        if has_exchanged or not node._shared.peers_in_lot():
+            del self._woken[machine.index]
+        elif node._gates.served():
+            raise Violation(
+                "P6", f"{machine.name} has just woken and serves {node._gates.served()}"
+            )
 
     def _check_greatest(self, machine: Machine, node: Node) -> None:
         for gate, expected in self._greatest[machine.index].items():
@@ -274,6 +299,7 @@ class Owners:
 
     def closed(self, machine: Machine) -> None:
         """Its process has ended."""
+        self._woken.pop(machine.index, None)
         self._served.pop(machine.index, None)
         self.forgotten(machine)
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS_MAX = 3
 IMPORT_ROWS = 12
+RUSH_EVERY_MS = 8_000
 QUIET_MS = 8_000
 """Before the end of the faults nothing new begins, so that every request has its answer."""
 
@@ -199,7 +200,7 @@ class Workload:
         """Put everybody's first act into the loop."""
         dice, at, options = self.dice, self.cluster.at, self.cluster.options
         for car in self.cars:
-            at(dice.randrange(500, 30_000), self.enter, car)
+            at(self._rush_ms(dice.randrange(500, 30_000)), self.enter, car)
         for twin in self.twins:
             at(dice.randrange(5_000, 80_000), self._twins_enter, twin)
         if self.messy:
@@ -251,6 +252,12 @@ class Workload:
         car.events.append(event)
         return event
 
+    def _rush_ms(self, at_ms: int) -> int:
+        """In a calm cluster all cars that come within a while come at the same moment."""
+        if not self.cluster.options.calm:
+            return at_ms
+        return at_ms - at_ms % RUSH_EVERY_MS + RUSH_EVERY_MS + self.dice.randrange(0, 30)
+
     def enter(self, car: Car) -> None:
         """It comes: it asks, or somebody just writes it down."""
         if self.is_over:
@@ -288,6 +295,8 @@ class Workload:
     def come_and_go(self, car: Car, following: Callable[[Car], None]) -> None:
         """The next thing this car does."""
         at_ms = self.cluster.time_ms + GAP_MS + self._pause_ms(self.cluster.options.stay_mean_ms)
+        if following == self.enter:
+            at_ms = self._rush_ms(at_ms)
         self.cluster.at(at_ms, following, car)
 
     # --- cloned plates ---------------------------------------------------------------------------

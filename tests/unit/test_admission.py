@@ -42,7 +42,7 @@ def inside(*boxes: Box) -> set[int]:
 def enter_soon(stage: Stage, box: Box, plate: str, gate: int) -> Decision:
     """The answer to a car for which the owner may have to ask the others first."""
     handle = ask_in(box, plate, gate)
-    wait_until(stage, lambda: box.answer(handle) is not None, 400)
+    wait_until(stage, lambda: box.answer(handle) is not None, 100)
     return decision(box, handle)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from parkingd.core.gates import PHASE_OWNED
 from parkingd.protocol.commands import Condition, Leave, SetGates, Track, WaitFor
-from parkingd.protocol.effects import Stop
-from parkingd.protocol.messages import Delta, Goodbye, Pull, PullReply
+from parkingd.protocol.messages import Delta, PullReply
 from parkingd.protocol.outcomes import Change, Wait
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
@@ -16,7 +14,6 @@ from tests.unit.watching import (
     enter,
     gate_states,
     is_whole,
-    owners,
     rows,
     serves,
     state,
@@ -268,71 +265,6 @@ def test_with_nobody_who_can_serve_every_gate_is_unowned_until_somebody_can() ->
     mend_disk(a)
     stage.pass_ms(500)
     assert is_whole([a])
-
-
-# --- leaving ---------------------------------------------------------------------------------
-
-
-def test_who_leaves_has_handed_over_every_gate_before_its_goodbye() -> None:
-    stage = Stage()
-    a, b, c = stage.found("a", "b", "c", gates=6)
-    assert serves(b)
-    b.submit(Leave(), 10_000)
-    while not b.has_sent(Goodbye):
-        served = [gate for gate in range(1, 7) if claim(b, gate).phase == PHASE_OWNED]
-        assert b.runs
-        stage.pass_ms(1)
-    assert served == [1, 2, 3, 4, 5, 6]
-    assert "b" not in owners(a).values()
-    assert is_whole([a, c])
-    assert isinstance(b.end, Stop)
-
-
-def test_a_gate_released_by_who_leaves_is_served_again_in_the_same_moment() -> None:
-    stage = Stage()
-    a, b, c = stage.found("a", "b", "c", gates=6)
-    start_ms = stage.mono_ms
-    b.submit(Leave(), 10_000)
-    wait_until(stage, lambda: set(owners(a).values()) == {"a", "c"})
-    assert stage.mono_ms - start_ms < 50
-    assert is_whole([a, c])
-
-
-def test_who_leaves_waits_for_the_acceptance_of_its_gates_but_not_for_ever() -> None:
-    stage = Stage()
-    a, b = stage.found("a", "b")
-    stage.holds = (Delta, PullReply, Pull)
-    b.submit(Leave(), 10_000)
-    stage.pass_ms(2_900)
-    assert b.runs
-    assert not b.has_sent(Goodbye)
-    stage.pass_ms(300)
-    assert isinstance(b.end, Stop)
-    stage.release()
-    stage.pass_ms(500)
-    assert is_whole([a])
-
-
-def test_who_leaves_alone_leaves_at_once() -> None:
-    stage = Stage()
-    (a,) = stage.found("a")
-    a.submit(Leave(), 10_000)
-    stage.pass_ms(1)
-    assert isinstance(a.end, Stop)
-
-
-def test_who_leaves_gets_no_gate_back_and_takes_no_orphan() -> None:
-    """c dies while b leaves and its last word to a is held up."""
-    stage = Stage()
-    a, b, c = stage.found("a", "b", "c", gates=6)
-    stage.holds = (Pull, PullReply)
-    b.submit(Leave(), 10_000)
-    stage.pass_ms(50)
-    assert not serves(b)
-    c.kill()
-    stage.pass_ms(500)
-    assert serves(a) == {1, 2, 3, 4, 5, 6}
-    assert not serves(b)
 
 
 # --- what is shown ---------------------------------------------------------------------------

@@ -197,6 +197,20 @@ def test_a_node_that_stood_still_accuses_no_living_member(sockets_first: bool, m
     assert state(a, "b") == state(c, "b") == "alive"
 
 
+def test_a_node_that_stood_still_counts_the_silence_of_others_from_its_waking() -> None:
+    """c died when b fell asleep, and a says so: b waits for its own two seconds all the same."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.pause()
+    c.stop()
+    stage.pass_ms(1_400)
+    b.wake(sockets_first=True)
+    stage.pass_ms(1_100)
+    assert (state(a, "c"), state(b, "c")) == ("dead", "suspect")
+    stage.pass_ms(1_000)
+    assert state(b, "c") == "dead"
+
+
 def test_the_pause_of_one_and_a_half_seconds_costs_no_gate() -> None:
     stage = Stage()
     a, b, _ = stage.found("a", "b", "c")
@@ -260,10 +274,13 @@ def test_an_owner_that_we_have_not_met_keeps_its_gates_while_others_hear_it() ->
     assert {owners(c)[gate] for gate in kept} == {"x"}
 
 
-def test_a_joiner_that_has_never_met_the_dead_does_not_block_its_death() -> None:
-    """d is alive for the others when b has been silent for two seconds, so d must say it too."""
+@pytest.mark.parametrize("gates", [1, 4])
+def test_a_joiner_that_has_never_met_the_dead_does_not_block_its_death(gates: int) -> None:
+    """d is alive for the others when b has been silent for two seconds, so d must say it too;
+    with one gate it knows of b only what they say, else b's claims too."""
     stage = Stage()
-    a, b, c = stage.found("a", "b", "c")
+    a, b, c = stage.found("a", "b", "c", gates=gates)
+    assert bool(serves(b)) is (gates > 1)
     b.stop()
     silent_for(stage, a, "b", 1_500)
     d = stage.box("d", 9).start(knows=["a", "c"])

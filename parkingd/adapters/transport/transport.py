@@ -48,6 +48,9 @@ from parkingd.adapters.transport.zap import Doorkeeper
 from parkingd.protocol.limits import CHUNK_FRAME_BYTES_MAX
 from parkingd.protocol.messages import Address, Route
 
+LISTENER_LINGERS_S: Final = (0.02, 0.05, 0.1)
+"""Pauses between attempts to be refused by a machine whose connection has just ended."""
+
 PROBES_MAX: Final = 256
 """At once, one per address."""
 
@@ -261,6 +264,12 @@ class Transport:
 
     async def _ask(self, address: Address) -> None:
         answer = await ask(self._loop, address)
+        for pause_s in LISTENER_LINGERS_S:
+            # A killed process closes its sockets one by one: its listener may be the last.
+            if answer is Answer.NOBODY or self._probes[address] is not LinkEvent.DOWN:
+                break
+            await asyncio.sleep(pause_s)
+            answer = await ask(self._loop, address)
         state = _diagnose(self._probes.pop(address), answer)
         if state is not None and not self._closed:
             self._on_link(address, state)

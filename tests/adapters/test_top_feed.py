@@ -1,0 +1,286 @@
+"""What the dashboard is told: a real control socket, and a daemon that does as it is scripted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from parkingd.adapters.control_wire import Reply, Request, decode_request_untrusted, encode_reply
+from parkingd.adapters.rundir import ControlLock, control_socket_path
+from parkingd.cli.top.feed import Feed
+from parkingd.cli.top.model import (
+    Compared,
+    Lost,
+    Message,
+    Model,
+    Polled,
+    TellsNothing,
+    Told,
+    after,
+)
+from tests.adapters.control_fake import NOON, NOON_MS, eventually
+
+POLL_MS = 20
+
+
+class ScriptedDaemon:
+    """Answers like a daemon of one node, and streams events if it has any."""
+
+    def __init__(self, path: Path, incarnation: int = 1, replica: str = "0a") -> None:
+        self.replica = replica
+        self.incarnation = incarnation
+        self.tells_events = True
+        self.refused: set[str] = set()
+        self.silent: set[str] = set()
+        self.asked: list[tuple[str, Any]] = []
+        self._path = path
+        self._lock = ControlLock.acquire(path)
+        self._to_tell: list[dict[str, Any]] = []
+        self._ended = threading.Event()
+        self._bound = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._bound.wait(5)
+
+    def tell(self, *items: dict[str, Any], missed: int = 0) -> None:
+        self._to_tell.append({"items": list(items), "missed": missed})
+
+    def stop(self) -> None:
+        """Also twice."""
+        if not self._ended.is_set():
+            self._ended.set()
+            self._thread.join(10)
+            self._lock.release()
+
+    def _run(self) -> None:
+        context = zmq.Context()
+        socket = context.socket(zmq.ROUTER)
+        socket.bind(f"ipc://{self._path}")
+        self._bound.set()
+        watchers: list[tuple[bytes, int]] = []
+        try:
+            while not self._ended.is_set():
+                while self._to_tell and watchers:
+                    body = self._to_tell.pop(0)
+                    for link, id_ in watchers:
+                        socket.send_multipart([link, self._frame(id_, "EventList", body, False)])
+                if socket.poll(POLL_MS):
+                    link, frame = socket.recv_multipart()
+                    request = decode_request_untrusted(frame)
+                    assert isinstance(request, Request)
+                    self.asked.append((request.verb, request.args))
+                    if request.verb == "watch" and self.tells_events:
+                        watchers.append((link, request.id))
+                    elif request.verb not in self.silent:
+                        socket.send_multipart([link, self._answer(request)])
+        finally:
+            context.destroy(linger=0)
+
+    def _answer(self, request: Request) -> bytes:
+        bodies: dict[str, tuple[str, dict[str, Any]]] = {
+            "status": (
+                "Status",
+                {"incarnation": self.incarnation, "replica": self.replica, "cluster": "default"},
+            ),
+            "members": ("MemberList", {"items": [{"name": "gary", "state": "alive"}]}),
+            "gates": ("GateList", {"items": [{"gate": 1, "state": "served", "owner": "gary"}]}),
+            "digest": ("Digest", {"items": [{"root": "ab", "nodes": ["gary"]}], "unreachable": []}),
+        }
+        if request.verb in self.refused or request.verb not in bodies:
+            code = "not_ready" if request.verb in self.refused else "usage"
+            body = {"code": code, "reason": f"no verb {request.verb!r}", "hint": ""}
+            return self._frame(request.id, "Error", body, True)
+        return self._frame(request.id, *bodies[request.verb], True)
+
+    def _frame(self, id_: int, kind: str, body: dict[str, Any], last: bool) -> bytes:
+        return encode_reply(Reply(id_, last, kind, "gary", NOON_MS, body))
+
+
+class Listener:
+    """A feed, and all that it has said."""
+
+    def __init__(self, path: Path) -> None:
+        self.messages: list[Message] = []
+        self.woken = threading.Event()
+        self.feed = Feed(path, 0.05, 1.0, self.woken.set)
+
+    def heard(self, kind: type[Message], count: int = 1) -> Callable[[], bool]:
+        def has() -> bool:
+            self.messages += self.feed.take()
+            return sum(isinstance(each, kind) for each in self.messages) >= count
+
+        return has
+
+    def events(self) -> list[int]:
+        return [
+            item["seq"] for each in self.messages if isinstance(each, Told) for item in each.items
+        ]
+
+    @property
+    def model(self) -> Model:
+        model = Model()
+        for message in self.messages:
+            model = after(model, message)
+        return model
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return control_socket_path(tmp_path, "default", "gary")
+
+
+@contextmanager
+def scripted(path: Path) -> Iterator[ScriptedDaemon]:
+    daemon = ScriptedDaemon(path)
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[Listener]:
+    listener = Listener(path)
+    hook = threading.excepthook
+    listener.feed.start()
+    try:
+        yield listener
+    finally:
+        listener.feed.stop()
+        threading.excepthook = hook
+        listener.feed.take()
+
+
+def event(seq: int, kind: str = "entered") -> dict[str, Any]:
+    return {"seq": seq, "type": kind, "time": NOON, "plate": f"CAR{seq}", "gate": 1}
+
+
+def test_looks_come_again_and_again_and_roots_beside_them(path: Path) -> None:
+    with scripted(path), listening(path) as listener:
+        eventually(listener.heard(Polled, 3))
+        eventually(listener.heard(Compared))
+        assert listener.woken.is_set()
+        assert listener.model.node == "gary"
+        assert [gate.owner for gate in listener.model.gates] == ["gary"]
+
+
+def test_a_node_that_is_not_ready_yet_is_shown_without_gates(path: Path) -> None:
+    with scripted(path) as daemon:
+        daemon.refused.add("gates")
+        with listening(path) as listener:
+            eventually(listener.heard(Polled, 2))
+            assert listener.model.gates == ()
+            assert listener.model.lost is None
+
+
+def test_events_are_passed_on_as_they_are_told(path: Path) -> None:
+    with scripted(path) as daemon, listening(path) as listener:
+        daemon.tell(event(1), event(2))
+        daemon.tell(event(3, "exited"), missed=7)
+        eventually(listener.heard(Told, 2))
+        assert listener.events() == [1, 2, 3]
+        assert listener.model.events_missed == 7
+        assert listener.model.last_cars[1].plate == "CAR3"
+
+
+def test_a_daemon_that_knows_no_events_is_asked_for_them_once(path: Path) -> None:
+    with scripted(path) as daemon:
+        daemon.tells_events = False
+        with listening(path) as listener:
+            eventually(listener.heard(TellsNothing))
+            eventually(listener.heard(Polled, 5))
+            assert [verb for verb, _ in daemon.asked].count("watch") == 1
+            assert listener.model.no_events_reason == "no verb 'watch'"
+
+
+def test_a_daemon_that_ends_is_lost_and_found_again_and_its_events_go_on(path: Path) -> None:
+    daemon = ScriptedDaemon(path, incarnation=1)
+    try:
+        with listening(path) as listener:
+            daemon.tell(event(8), event(9))
+            eventually(listener.heard(Told))
+            eventually(listener.heard(Polled))
+            assert ("watch", {"from": None}) in daemon.asked
+            daemon.stop()
+            eventually(listener.heard(Lost))
+            assert listener.model.lost is not None
+            daemon = ScriptedDaemon(path, incarnation=2)
+            eventually(lambda: ("watch", {"from": 10}) in daemon.asked, within_s=15)
+            daemon.tell(event(9), event(10))
+            eventually(listener.heard(Told, 2), within_s=15)
+            eventually(lambda: listener.heard(Polled)() and listener.model.lost is None, 15)
+            assert listener.events() == [8, 9, 10]
+    finally:
+        daemon.stop()
+
+
+def test_a_daemon_that_lost_its_disk_counts_anew(path: Path) -> None:
+    daemon = ScriptedDaemon(path, incarnation=1)
+    try:
+        with listening(path) as listener:
+            daemon.tell(event(8))
+            eventually(listener.heard(Told))
+            daemon.stop()
+            eventually(listener.heard(Lost))
+            daemon = ScriptedDaemon(path, incarnation=2, replica="0b")
+            daemon.tell(event(1))
+            eventually(listener.heard(Told, 2), within_s=15)
+            assert listener.events() == [8, 1]
+    finally:
+        daemon.stop()
+
+
+def test_a_restart_that_nobody_saw_is_noticed_by_the_incarnation(path: Path) -> None:
+    with scripted(path) as daemon, listening(path) as listener:
+        daemon.tell(event(1))
+        eventually(listener.heard(Told))
+        eventually(listener.heard(Polled))
+        daemon.incarnation = 2
+        eventually(lambda: ("watch", {"from": 2}) in daemon.asked, within_s=15)
+
+
+def test_a_daemon_that_does_not_answer_is_not_lost(path: Path) -> None:
+    with scripted(path) as daemon, listening(path) as listener:
+        eventually(listener.heard(Polled))
+        daemon.silent |= {"status", "members", "gates", "digest"}
+        asked = len(daemon.asked)
+        eventually(lambda: [verb for verb, _ in daemon.asked[asked:]].count("status") >= 2, 15)
+        daemon.silent.clear()
+        looks = sum(isinstance(each, Polled) for each in listener.messages)
+        eventually(listener.heard(Polled, looks + 1), within_s=15)
+        assert not any(isinstance(each, Lost) for each in listener.messages)
+
+
+def test_roots_that_take_long_keep_nobody_waiting(path: Path) -> None:
+    with scripted(path) as daemon:
+        daemon.silent.add("digest")
+        with listening(path) as listener:
+            eventually(listener.heard(Polled, 5))
+            assert not any(isinstance(each, Compared) for each in listener.messages)
+
+
+def test_a_bug_in_a_thread_shows_where_the_messages_are_taken(path: Path) -> None:
+    with scripted(path):
+        feed = Feed(path, 0.05, 1.0, lambda: None)
+        hook = threading.excepthook
+        raised = threading.Event()
+
+        def fail(*_: object) -> None:
+            raised.set()
+            raise ValueError("a bug")
+
+        feed._say = fail  # type: ignore[method-assign]
+        feed.start()
+        try:
+            assert raised.wait(5)
+            with pytest.raises(ValueError, match="a bug"):
+                eventually(lambda: bool(feed.take()))
+        finally:
+            feed.stop()
+            threading.excepthook = hook

@@ -1,0 +1,272 @@
+"""Two owners at once, and how that is avoided: partitions, pauses, deaths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from parkingd.core.gates import Barrier, fence_of
+from parkingd.protocol.commands import AskToEnter, Leave
+from parkingd.protocol.messages import Delta, EnterAsk, PullReply
+from tests.unit.scripted import Box, Stage
+from tests.unit.watching import (
+    ask_in,
+    beats,
+    claim,
+    claims,
+    gate_states,
+    is_whole,
+    rows,
+    serves,
+    state,
+    status,
+    wait_until,
+    warnings,
+)
+
+# --- greater claims --------------------------------------------------------------------------
+
+
+def parted(stage: Stage, ms: int = 10_000) -> tuple[Box, Box, Box]:
+    """a on one side, b and c on the other, for so long that each side serves every gate."""
+    a, b, c = stage.found("a", "b", "c")
+    stage.cut("a")
+    stage.pass_ms(ms)
+    assert serves(a) == {1, 2, 3, 4}
+    assert serves(b) | serves(c) == {1, 2, 3, 4}
+    return a, b, c
+
+
+def test_an_owner_steps_down_the_moment_a_greater_claim_is_here() -> None:
+    """Before any tick: the next question is not decided any more."""
+    stage = Stage()
+    a, b, _ = parted(stage)
+    lost = next(g for g in (1, 2, 3, 4) if fence_of(claim(a, g)) < fence_of(claim(b, g)))
+    event = b.node.state.record.claim_event(lost)
+    assert event is not None
+    assert lost in serves(a)
+    stage.flows = False
+    a.give(b, (event.origin, event.seq))
+    seq = a.node.own_seq
+    handle = ask_in(a, "KA1", lost)
+    assert a.node.own_seq == seq
+    assert a.answer(handle) is None
+    assert lost not in serves(a)
+
+
+def test_after_a_partition_each_gate_has_the_owner_with_the_greatest_fence() -> None:
+    stage = Stage()
+    a, b, c = parted(stage)
+    greatest = {
+        gate: max(fence_of(claim(a, gate)), fence_of(claim(b, gate))) for gate in (1, 2, 3, 4)
+    }
+    stage.heal()
+    wait_until(stage, lambda: is_whole([a, b, c]), 5_000)
+    first = {gate: fence_of(claim(a, gate)) for gate in (1, 2, 3, 4)}
+    assert all(first[gate] >= greatest[gate] for gate in greatest)
+    assert any(first[gate] == greatest[gate] for gate in greatest)
+    stage.pass_ms(15_000)
+    assert is_whole([a, b, c])
+    assert all(serves(box) for box in (a, b, c))
+
+
+def test_two_owners_that_meet_are_warned_of_on_both_sides_with_the_numbers_of_the_gates() -> None:
+    stage = Stage()
+    a, b, c = parted(stage)
+    for box in (a, b, c):
+        assert "contested" not in warnings(box), "nobody can know yet"
+    stage.heal()
+    stage.pass_ms(3_000)
+    told = "contested: gates 1, 2, 3, 4 had two owners while nodes could not hear each other"
+    assert told in warnings(a)
+    assert any(told in warnings(box) for box in (b, c))
+    assert gate_states(a) == gate_states(b) == gate_states(c) == {"served"}
+
+
+def test_two_owners_are_noticed_even_if_one_has_stepped_down_before_the_other_hears_it() -> None:
+    """a comes to know of the claims of b through c, and b hears a only after that."""
+    stage = Stage()
+    a, b, _ = parted(stage, 3_000)
+    taken = {gate for gate in (1, 2, 3, 4) if claim(b, gate).owner == "b" != claim(a, gate).owner}
+    lost = {gate for gate in taken if fence_of(claim(a, gate)) < fence_of(claim(b, gate))}
+    assert lost
+    stage.heal()
+    stage.cuts.add(frozenset(("a", "b")))
+    stage.pass_ms(500)
+    assert not serves(a) & lost
+    assert "contested" not in warnings(b)
+    stage.heal()
+    stage.pass_ms(1_000)
+    (line,) = [line for line in status(b).warnings if line.startswith("contested")]
+    assert lost <= {int(number) for number in re.findall(r"\d+", line)}
+
+
+def test_a_gate_is_contested_while_two_nodes_that_hear_each_other_serve_it() -> None:
+    """The claims cannot pass, the heartbeats can."""
+    stage = Stage()
+    a, b, c = parted(stage)
+    stage.holds = (Delta, PullReply)
+    stage.heal()
+    stage.pass_ms(1_000)
+    for box in (a, b, c):
+        assert gate_states(box) == {"contested"}
+        assert status(box).gates_contested == (1, 2, 3, 4)
+    row = rows(a)[1]
+    assert row.owner in row.claims
+    assert len(row.claims) == 2
+    stage.release()
+    stage.pass_ms(500)
+    assert is_whole([a, b, c])
+
+
+def test_no_fence_is_lower_than_one_that_the_gate_has_seen() -> None:
+    """Through a partition, its end, a death and a restart: what a barrier would have let pass."""
+    stage = Stage()
+    a, b, c = parted(stage)
+    barrier = Barrier()
+    boxes = [a, b, c]
+
+    def look() -> None:
+        whole = is_whole([box for box in boxes if box.runs])
+        for box in boxes:
+            for gate in serves(box) if whole and box.runs else ():
+                assert barrier.admits(gate, fence_of(claim(box, gate)))
+
+    steps: list[Callable[[], object]] = [
+        stage.heal,
+        b.kill,
+        lambda: b.start(knows=["a", "c"]),
+        lambda: c.start(knows=["a", "b"]),
+        lambda: stage.cut("c"),
+        stage.heal,
+    ]
+    for step in steps:
+        step()
+        for _ in range(150):
+            stage.pass_ms(100)
+            look()
+    assert is_whole(boxes)
+
+
+# --- pauses ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["sockets", "timers", "command", "question"])
+def test_gates_stop_before_anything_else_after_a_pause_of_two_seconds(first: str) -> None:
+    stage = Stage()
+    a, b, _ = stage.found("a", "b", "c")
+    gate = min(serves(b))
+    held = claim(b, gate)
+    seq = b.node.own_seq
+    b.pause()
+    stage.pass_ms(1_700)
+    if first == "question":
+        stage.holds = (EnterAsk,)
+        ask_in(a, "KA1", gate)
+        stage.holds = ()
+    stage.flows = False
+    stage.pass_ms(300)
+    b.is_paused = False
+    if first == "sockets":
+        stage.deliver(next(each for each in stage.letters if each.target == "b"))
+    elif first == "timers":
+        b.tick()
+    elif first == "command":
+        b.submit(AskToEnter("KB1", gate, None))
+    else:
+        stage.deliver(stage.waiting(EnterAsk, b)[0])
+    assert b.heard("gates_stopped")
+    assert b.node.own_seq == seq, "nothing was decided"
+    assert claim(b, gate) == held, "the claim is still the greatest it knows"
+    assert not serves(b)
+    b.tick()
+    assert not serves(b)
+    assert beats(b)[-1].gates is None
+
+
+@pytest.mark.parametrize("sockets_first", [True, False])
+def test_gates_go_on_after_an_exchange_and_not_before(sockets_first: bool) -> None:
+    stage = Stage()
+    _, b, _ = stage.found("a", "b", "c")
+    kept = serves(b)
+    before = claims(b)
+    b.pause()
+    stage.pass_ms(1_600)
+    stage.holds = (PullReply,)
+    b.wake(sockets_first=sockets_first)
+    stage.pass_ms(700)
+    assert not serves(b)
+    stage.release()
+    stage.pass_ms(200)
+    assert serves(b) == kept
+    assert claims(b) == before
+
+
+@pytest.mark.parametrize("sockets_first", [True, False])
+@pytest.mark.parametrize("ms", [2_500, 60_000])
+def test_a_node_that_slept_until_others_had_its_gates_never_serves_them_beside_the_others(
+    ms: int, sockets_first: bool
+) -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    assert serves(b)
+    b.pause()
+    stage.pass_ms(ms)
+    assert is_whole([a, c])
+    b.wake(sockets_first=sockets_first)
+    for _ in range(400):
+        both = serves(b) & (serves(a) | serves(c))
+        assert not both
+        stage.pass_ms(5)
+    stage.pass_ms(8_000)
+    assert is_whole([a, b, c])
+    assert serves(b)
+
+
+@pytest.mark.parametrize("sockets_first", [True, False])
+@pytest.mark.parametrize("ms", [600, 1_700, 2_500, 60_000])
+def test_a_mere_pause_leaves_no_warning_of_two_owners(ms: int, sockets_first: bool) -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.pause()
+    stage.pass_ms(ms)
+    b.wake(sockets_first=sockets_first)
+    stage.pass_ms(5_000)
+    for box in (a, b, c):
+        assert "contested" not in warnings(box)
+        assert "gates_contested" not in box.node.counters
+
+
+@pytest.mark.parametrize("end", [Box.stop, Box.kill, lambda box: box.submit(Leave(), 10_000)])
+def test_an_owner_that_is_gone_leaves_no_warning_of_two_owners(
+    end: Callable[[Box], object],
+) -> None:
+    stage = Stage()
+    a, b, c, d = stage.found("a", "b", "c", "d", gates=8)
+    end(b)
+    stage.pass_ms(10_000)
+    assert not b.runs
+    for box in (a, c, d):
+        assert "contested" not in warnings(box)
+
+
+@pytest.mark.parametrize("sockets_first", [True, False])
+def test_a_death_that_a_node_slept_through_leaves_no_warning_of_two_owners(
+    sockets_first: bool,
+) -> None:
+    """At its waking a finds the last heartbeats of b and what c has claimed since."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    assert serves(b)
+    a.pause()
+    stage.pass_ms(400)
+    b.stop()
+    stage.pass_ms(4_000)
+    assert state(c, "b") == "dead"
+    a.wake(sockets_first=sockets_first)
+    stage.pass_ms(5_000)
+    assert is_whole([a, c])
+    for box in (a, c):
+        assert "contested" not in warnings(box)
