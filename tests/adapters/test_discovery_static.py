@@ -127,6 +127,9 @@ def test_a_name_server_that_hangs_delays_neither_start_nor_stop_and_is_asked_onc
         assert not release.is_set()
     finally:
         release.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("lookup "):
+                thread.join(10)
 
 
 def test_an_answer_after_the_loop_has_closed_is_dropped():
@@ -137,14 +140,14 @@ def test_an_answer_after_the_loop_has_closed_is_dropped():
         return ["10.0.0.2"]
 
     async def scenario() -> None:
-        source = StaticSource([Address("slow", 1)], lookup)
+        source = StaticSource([Address("late", 1)], lookup)
         starting = asyncio.ensure_future(source.start(lambda _: None))
-        await until(lambda: any(t.name == "lookup slow" for t in threading.enumerate()))
+        await until(lambda: any(t.name == "lookup late" for t in threading.enumerate()))
         starting.cancel()
         await source.stop()
 
     asyncio.run(scenario())
-    (thread,) = [t for t in threading.enumerate() if t.name == "lookup slow"]
+    (thread,) = [t for t in threading.enumerate() if t.name == "lookup late"]
     release.set()
     thread.join(10)
     assert not thread.is_alive()
