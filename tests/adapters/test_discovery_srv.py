@@ -792,22 +792,23 @@ def test_an_answer_after_the_stop_or_after_the_loop_has_closed_is_dropped() -> N
     release = threading.Event()
     heard = Heard()
 
+    asking_threads: list[threading.Thread] = []
+
     def hanging() -> Answer:
+        asking_threads.append(threading.current_thread())
         release.wait(30)
         return said(pod(1))
 
     async def scenario() -> None:
         asking = source(hanging)
         starting = asyncio.ensure_future(asking.start(heard))
-        await until(lambda: any(t.name == "srv look-up" for t in threading.enumerate()))
+        await until(lambda: bool(asking_threads))
         starting.cancel()
         await asking.stop()
 
     asyncio.run(scenario())
-    threads = [t for t in threading.enumerate() if t.name == "srv look-up"]
-    assert threads
     release.set()
-    for thread in threads:
+    for thread in asking_threads:
         thread.join(10)
         assert not thread.is_alive()
     assert heard.all == []
