@@ -25,7 +25,6 @@ from parkingd.core.stays import (
     VERB_REMOVE,
     VERB_SET,
     Stays,
-    stay_effect,
 )
 
 
@@ -116,8 +115,8 @@ class LotState:
         assert stay is not None
         if not covered:
             self.stays.add_stay(stay)
-        elif stay[5] is not None:
-            self.stays.remember(stay[5], stay_effect(stay))
+        else:
+            self.stays.remember_record(stay)
 
     def _remember(self, event: Event, request: bytes | None, verb: int, plate: str) -> None:
         if request is not None:
@@ -224,13 +223,15 @@ class LotState:
         """First step of the causal join: take the records that are news here.
 
         A record is news when its dot is neither in the own context (a dot known and not kept was
-        closed here) nor early.
+        closed here) nor early. Of one that is early its request is.
         """
         stays = self.stays
         context, early = self.context, stays.early
         for record in records:
             dot = (record[1], record[0])
-            if dot not in early and not context.contains(dot[0], dot[1]):
+            if dot in early:
+                stays.remember_record(record)
+            elif not context.contains(dot[0], dot[1]):
                 add_record(stays, record)
 
     def drop_closed(
@@ -269,7 +270,9 @@ class LotState:
         stays = self.stays
         for record in records:
             dot = (record[1], record[0])
-            if dot not in closed and dot not in stays.early and not stays.has(record[3], dot):
+            if dot in closed or dot in stays.early:
+                stays.remember_record(record)
+            elif not stays.has(record[3], dot):
                 stays.restore(record)
 
     def join_context(

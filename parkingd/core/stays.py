@@ -233,6 +233,14 @@ class Stays:
             self.requests[request] = effect
             self.journal.requests.append((request, effect))
 
+    def remember_record(self, record: Record) -> None:
+        """Keep the effect that a record shows which is not, or no longer, kept.
+
+        That of a mark was remembered when it was made, and comes with every snapshot.
+        """
+        if len(record) == STAY_FIELDS and record[5] is not None:
+            self.remember(record[5], stay_effect(record))
+
     def forget_requests(self, before: HybridTime) -> None:
         """Let go what is older than ``before``; takes from the front only, so it is cheap."""
         requests = self.requests
@@ -323,8 +331,8 @@ class Stays:
             self._by_cause[cause] = _slot(others)
         else:
             del self._by_cause[cause]
-        if remember and stay[5] is not None:
-            self.remember(stay[5], stay_effect(stay))
+        if remember:
+            self.remember_record(stay)
         self._count(plates)
         self.stay_count -= 1
         self.journal.dropped[stay[1], stay[0]] = None

@@ -180,3 +180,16 @@ def test_remembered_requests_come_with_the_snapshot() -> None:
     effect = b.state.stays.request_effect(request)
     assert effect is not None
     assert (effect[3], effect[4]) == (leave.origin, leave.seq)
+
+
+def test_the_request_of_a_stay_that_was_covered_early_is_remembered_when_a_snapshot_brings_it() -> (
+    None
+):
+    """E0@A; B gets 0; E1@A covers 0; C gets 1; snapshot B -> C: the retry of 0 is known to C."""
+    a, b, c = sites(3)
+    request = b"r" * 16
+    zero = a.enter(cause=request)
+    b.take(zero)
+    c.take(a.enter())
+    c.thaw(b.freeze())
+    assert c.state.stays.request_effect(request) == a.state.stays.request_effect(request)
