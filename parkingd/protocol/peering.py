@@ -375,7 +375,11 @@ class Peering:
         self._connected(address, sender.name)
         if known is not None and same and not returned and known.address != address:
             address = known.address  # Another way to the same node: one subscription is enough.
-        elif known is not None and known.address != address:
+        elif (
+            known is not None
+            and known.address != address
+            and shared.members.at(known.address) is known  # Else another member is heard there.
+        ):
             shared.outbox.outgoing.append(Disconnect(known.address, known.pub_port))
         self._compare_own_head(sender, hello)
         news = not same or returned or (known is not None and known.lot != hello.lot)

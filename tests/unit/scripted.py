@@ -21,6 +21,7 @@ from parkingd.core.ids import Dot, Now, ReplicaId
 from parkingd.protocol import codec
 from parkingd.protocol.commands import Command, RecordExit, Track
 from parkingd.protocol.effects import (
+    Disconnect,
     Effects,
     Notice,
     Outgoing,
@@ -269,6 +270,10 @@ class Box:
                 other = stage.at(Address(host, PORT))
                 if other is not None:
                     self.subscribed.add(other.name)
+            case Disconnect(address=address):
+                other = stage.at(address)
+                if other is not None:
+                    self.subscribed.discard(other.name)
             case Probe(address=address):
                 stage.knocks.append((self, address))
             case _:

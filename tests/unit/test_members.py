@@ -141,6 +141,27 @@ def test_who_took_over_an_address_is_not_spared_and_who_had_it_is_not_accused() 
     assert state(a, "b") == state(c, "b") == "alive"
 
 
+def test_who_took_over_an_address_is_heard_when_its_former_holder_shows_at_another() -> None:
+    """n was started at the address of b, which is off; then b comes back at another address."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.stop()
+    n = stage.box("n", 9)
+    n.address, b.address = b.address, n.address
+    n.start(knows=["a", "c"])
+    stage.pass_ms(1_000)
+    b.start(knows=["a", "c"])
+    stage.pass_ms(5_000)
+    assert state(a, "b") == state(c, "b") == "alive"
+    suspected = {
+        dict(notice.values)["member"]
+        for box in (a, c)
+        for notice in box.notices
+        if notice.event == "member_suspect"
+    }
+    assert suspected == {"b"}, "nobody has missed a heartbeat of n"
+
+
 def test_an_address_that_a_stranger_listens_at_now_is_no_evidence_of_a_death() -> None:
     """b is cut off; its address answers, but it is n that answers there."""
     stage = Stage()
