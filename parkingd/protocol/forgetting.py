@@ -6,6 +6,11 @@ makes ghosts). `fence(id)`: whoever applies it takes no more events of that id a
 holds of it. When every other replica of the roster has reported, and the issuer has fetched all
 that they hold, `seal(id, F)` with the union: exactly those dots exist, what nobody holds is void,
 and the id leaves the roster. A fenced node that returns takes a new id.
+
+A report counts only if its sender holds every fence and seal by which the issuer excludes others.
+What a replica takes of the fenced one after such a report it takes of somebody who is asked as
+well, as nothing is taken of who is fenced: so whoever of those asked had it first has reported it.
+And so two that seal one replica at once, and have not fenced each other, seal the same.
 """
 
 from __future__ import annotations
@@ -52,7 +57,9 @@ class Fences:
         """``flush``: exchange with every member soon."""
         self._shared = shared
         self._flush = flush
-        self._reports: dict[ReplicaId, dict[ReplicaId, ContextPart]] = {}
+        self._reports: dict[ReplicaId, dict[ReplicaId, FenceReport]] = {}
+        """By the replica that is let go, and by who has reported on it."""
+        self._fenced_anew: set[ReplicaId] = set()
         self._requests: list[Forgetting] = []
         self._incomplete_since: dict[ReplicaId, int] = {}
         self._told: dict[tuple[ReplicaId, str, int], int] = {}
@@ -103,22 +110,25 @@ class Fences:
                 key = (fenced, member.name, member.incarnation)
                 if now.mono_ms >= self._told.get(key, now.mono_ms):
                     self._told[key] = now.mono_ms + ASK_AGAIN_MS
-                    shared.outbox.send(
-                        member.address, FenceReport(self._held(fenced), self._known())
-                    )
+                    report = FenceReport(self._held(fenced), self._waited(), self._gone())
+                    shared.outbox.send(member.address, report)
 
     def _held(self, fenced: ReplicaId) -> ContextPart:
         context = self._shared.replica.state.context
         return ContextPart(fenced, context.upto(fenced), tuple(context.intervals.get(fenced, ())))
 
-    def _known(self) -> tuple[ReplicaId, ...]:
+    def _waited(self) -> tuple[ReplicaId, ...]:
         state = self._shared.replica.state
-        return tuple(state.roster.members(state.context.vector, {}))
+        return tuple(state.roster.members(state.context.vector, dict.fromkeys(self._gone())))
+
+    def _gone(self) -> tuple[ReplicaId, ...]:
+        record = self._shared.replica.state.record
+        return tuple(sorted({*record.fences, *record.seals}))
 
     def receive_report(self, sender: Sender, report: FenceReport) -> None:
         """A member has frozen what it holds."""
-        self._shared.replica.state.roster.name(report.known)
-        self._reports.setdefault(report.held.origin, {})[sender.replica] = report.held
+        self._shared.replica.state.roster.name((*report.waited, *report.gone))
+        self._reports.setdefault(report.held.origin, {})[sender.replica] = report
 
     # --- requests ------------------------------------------------------------------------
 
@@ -225,16 +235,15 @@ class Fences:
         """Seal each replica that all others have reported on; names of who has not."""
         shared = self._shared
         state = shared.replica.state
-        roster = state.roster.members(state.context.vector, state.record.seals)
+        others = [r for r in self._waited() if r != shared.replica_id]
         missing: dict[str, None] = {}
         waiting = False
         for replica in request.replicas:
             if replica in state.record.seals and replica not in state.incomplete_seals():
                 continue
             reports = self._reports.get(replica, {})
-            fenced = state.record.fences
-            others = [r for r in roster if r not in fenced and r != shared.replica_id]
-            silent = [r for r in others if r not in reports]
+            silent = [r for r in others if r not in reports or self._unheard(reports[r])]
+            self._fence_anew(silent, reports, now)
             for other in silent:
                 missing[self._label(other)] = None
             if silent or not shared.replica.is_settled:
@@ -243,7 +252,7 @@ class Fences:
             held = _as_context(self._held(replica))
             union = held.copy()
             for other in others:
-                union.join(_as_context(reports[other]))
+                union.join(_as_context(reports[other].held))
             seal = Seal(replica, union.upto(replica), tuple(union.intervals.get(replica, ())))
             if not held.covers(union):
                 # The flush: a seal may name only what its issuer holds, else it could name what
@@ -255,6 +264,25 @@ class Fences:
             event = shared.replica.mint(seal, shared.physical_ms(now))
             request.sealed.append((event.origin, event.seq))
         return [shared.settings.name] if waiting and not missing else list(missing)
+
+    def _unheard(self, report: FenceReport) -> set[ReplicaId]:
+        """Who is let go here, which the sender did not know yet: it could still take of them."""
+        return set(self._gone()).difference(report.gone)
+
+    def _fence_anew(
+        self, silent: list[ReplicaId], reports: dict[ReplicaId, FenceReport], now: Now
+    ) -> None:
+        """Who has fenced a replica may have been fenced itself: then nobody takes its fence any
+        more, and who lacks it would have to wait for a seal that waits for him."""
+        shared = self._shared
+        events = shared.replica.state.record.events
+        gone = self._gone()
+        lacking = {r for other in silent if other in reports for r in self._unheard(reports[other])}
+        for replica in sorted(lacking - self._fenced_anew):
+            event = events.get(("fence", replica, 0)) or events["seal", replica, 0]
+            if event.origin in gone and event.origin != replica:
+                self._fenced_anew.add(replica)
+                shared.replica.mint(Fence(replica), shared.physical_ms(now))
 
     def _label(self, replica: ReplicaId) -> str:
         """A name that tells an earlier id of a living node from that node."""

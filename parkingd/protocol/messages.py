@@ -281,13 +281,14 @@ class RootAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FenceReport:
-    """I hold the fence of this replica, and this much of its events, and will take no more.
-
-    ``known``: every replica I have heard of. One that the asker has not must report as well.
-    """
+    """I hold the fence of this replica, and this much of its events, and will take no more but of
+    those who report as well."""
 
     held: ContextPart
-    known: tuple[ReplicaId, ...]
+    waited: tuple[ReplicaId, ...]
+    """Every replica I have heard of but those let go. They must report as well."""
+    gone: tuple[ReplicaId, ...]
+    """Every replica whose fence or seal I hold: I take nothing of theirs any more."""
 
 
 @dataclass(frozen=True, slots=True)

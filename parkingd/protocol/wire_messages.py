@@ -337,11 +337,11 @@ def _root_answer(fields: Fields) -> RootAnswer:
 
 
 def _fence_report_fields(message: FenceReport) -> Fields:
-    return (_part_fields(message.held), message.known)
+    return (_part_fields(message.held), message.waited, message.gone)
 
 
 def _fence_report(fields: Fields) -> FenceReport:
-    return FenceReport(_part(fields[0]), _replicas(fields[1]))
+    return FenceReport(_part(fields[0]), _replicas(fields[1]), _replicas(fields[2]))
 
 
 # --- what several messages carry ---------------------------------------------------------------
@@ -537,6 +537,6 @@ _register(13, SnapshotTrailer, 4, _snapshot_trailer_fields, _snapshot_trailer)
 _register(14, SnapshotAbort, 2, _snapshot_abort_fields, _snapshot_abort)
 _register(15, RootQuery, 1, _root_query_fields, _root_query)
 _register(16, RootAnswer, 3, _root_answer_fields, _root_answer)
-_register(17, FenceReport, 2, _fence_report_fields, _fence_report)
+_register(17, FenceReport, 3, _fence_report_fields, _fence_report)
 _register(18, EnterAsk, 7, _enter_ask_fields, _enter_ask)
 _register(19, EnterAnswer, 10, _enter_answer_fields, _enter_answer)

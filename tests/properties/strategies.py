@@ -33,6 +33,7 @@ names = st.builds(
 )
 texts = st.text(max_size=60)
 replicas = upwards(REPLICA_MAX)
+several_replicas = st.lists(replicas, max_size=4).map(tuple)
 seqs = upwards(SEQ_MAX)
 numbers = below(SEQ_MAX)
 times = below(TIME_MAX)
@@ -244,7 +245,7 @@ messages: dict[type, st.SearchStrategy[msg.Message]] = {
     msg.SnapshotAbort: st.builds(msg.SnapshotAbort, nonces, texts),
     msg.RootQuery: st.builds(msg.RootQuery, nonces),
     msg.RootAnswer: st.builds(msg.RootAnswer, nonces, roots, contexts),
-    msg.FenceReport: st.builds(msg.FenceReport, parts(), st.lists(replicas, max_size=4).map(tuple)),
+    msg.FenceReport: st.builds(msg.FenceReport, parts(), several_replicas, several_replicas),
 }
 any_message = st.one_of(*messages.values())
 

@@ -60,7 +60,7 @@ MESSAGES: tuple[msg.Message, ...] = (
     msg.SnapshotAbort(13, "gone"),
     msg.RootQuery(14),
     msg.RootAnswer(14, ROOT, CONTEXT),
-    msg.FenceReport(CONTEXT[0], (REPLICA, OTHER)),
+    msg.FenceReport(CONTEXT[0], (REPLICA, OTHER), (REPLICA + 1,)),
     msg.EnterAsk(15, "mü-kr 1", 3, CAUSE, 4, "hoek", 4_900),
     msg.EnterAnswer(15, "denied", "full", 4, "hoek", WALL_MS, -1, "", "", ("repeated",)),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parkingd.core.events import Fence, Seal
+from parkingd.core.ids import Dot
 from parkingd.protocol.codec import unpack_record_untrusted
 from parkingd.protocol.commands import ForgetMember, Leave, ReadStatus, Track
 from parkingd.protocol.effects import StartOver, StartOverReason
@@ -154,6 +155,113 @@ def test_what_nobody_holds_is_void_and_no_gap_or_early_dot_remains() -> None:
     a.exit("KC1")
     stage.pass_ms(6_000)
     assert a.node.state.stays.mark_count == b.node.state.stays.mark_count == 0
+
+
+# --- two that let one go at once ---------------------------------------------------------------
+
+
+def two_issuers() -> tuple[Stage, Box, Box, Box, Box, Dot]:
+    """C is lost, and D alone has a car of C's; C is fenced, and A and B have told each other what
+    they hold of it: nothing of that car."""
+    stage = Stage()
+    a, b, c, d = stage.found("a", "b", "c", "d", gates=1)
+    stage.cut("c", "d")
+    car = c.track("KC1")
+    c.stop(keep=False)
+    stage.pass_ms(3_000)
+    outcome = forget(stage, a, "c")
+    assert isinstance(outcome, Failure)
+    assert "d" in outcome.reason
+    assert a.has_sent(FenceReport)
+    assert b.has_sent(FenceReport)
+    assert d.shown("KC1") == {car}
+    stage.heal()
+    return stage, a, b, c, d, car
+
+
+def test_two_that_let_one_go_at_once_do_not_disagree() -> None:
+    """B fetches from D what it did not hold when it reported, and D is lost with its disk."""
+    stage, a, b, c, d, car = two_issuers()
+    stage.cut("b", "d")
+    stage.pass_ms(12_000)
+    assert b.node.state.record.seals[c.replica].upto == car[1], "D has given it to B"
+    assert b.shown("KC1") == {car}
+    stage.cut("b")
+    d.stop(keep=False)
+    stage.pass_ms(3_000)
+    for name in ("d", "c"):
+        outcome = forget(stage, a, name)
+        assert isinstance(outcome, Failure), "B has not said what it holds since D is fenced"
+        assert "b" in outcome.reason
+    assert not a.node.state.record.seals
+    stage.heal()
+    stage.pass_ms(20_000)
+    assert b.runs, "it was never fenced"
+    for box in (a, b):
+        assert box.shown("KC1") == {car}
+        assert box.node.state.record.seals.keys() == {c.replica, d.replica}
+        assert box.node.state.record.seals[c.replica].upto == car[1]
+    assert a.node.state.root() == b.node.state.root()
+
+
+def test_what_a_fenced_replica_had_on_its_way_comes_too_late() -> None:
+    """B has reported again since D is fenced: what only D held may not come in any more."""
+    stage, a, b, c, d, car = two_issuers()
+    stage.cut("a")
+    stage.pass_ms(1_000)
+    stage.holds = (Delta, PullReply)
+    d.give(b, *fence_and_seal(b))
+    stage.pass_ms(3_000)
+    assert d.has_sent(FenceReport)
+    late = [letter for letter in stage.waiting(PullReply, b) if letter.source == "d"]
+    assert late
+    d.stop(keep=False)
+    stage.letters.clear()
+    stage.heal()
+    stage.holds = ()
+    stage.pass_ms(3_000)
+    stage.holds = (FenceReport,)
+    b.submit(ForgetMember("c"), 10_000)
+    stage.pass_ms(200)
+    assert b.node.state.expected[c.replica].upto == car[1], "D had told B of it"
+    a.submit(ForgetMember("d"), 10_000)
+    a.submit(ForgetMember("c"), 10_000)
+    stage.pass_ms(1_000)
+    stage.holds = (FenceReport, Delta, PullReply)
+    for letter in stage.waiting(FenceReport, a):
+        stage.deliver(letter)
+    stage.pass_ms(200)
+    assert a.node.state.record.seals[c.replica].upto == car[1] - 1
+    for letter in late:
+        stage.deliver(letter, keep=True)
+    stage.release()
+    stage.pass_ms(6_000)
+    assert b.runs, "it holds nothing that is void"
+    assert a.node.state.root() == b.node.state.root()
+    assert b.shown("KC1") == set()
+
+
+def test_the_fence_of_somebody_who_is_fenced_himself_reaches_all() -> None:
+    """D has fenced C and told A alone: B, who knows D's fence, takes nothing of D's any more."""
+    stage = Stage()
+    a, b, c, d = stage.found("a", "b", "c", "d", gates=1)
+    c.stop()
+    stage.pass_ms(3_000)
+    stage.cut("d")
+    d.submit(ForgetMember("c"))
+    (fence,) = fence_and_seal(d)
+    d.stop()
+    stage.pass_ms(3_000)
+    stage.flows = False
+    b.submit(ForgetMember("d"), 10_000)
+    a.give(d, fence)
+    stage.flows = True
+    for name in ("c", "d"):
+        a.submit(ForgetMember(name), 10_000)
+    stage.pass_ms(20_000)
+    for box in (a, b):
+        assert box.node.state.record.seals.keys() == {c.replica, d.replica}
+    assert a.node.state.root() == b.node.state.root()
 
 
 # --- coming back -------------------------------------------------------------------------------
