@@ -9,7 +9,8 @@ the same claims and the same living nodes, and does its own part of it:
     move           only the owner moves a gate that lives: it stops serving, then releases it to the
                    target, one epoch higher; the target accepts at once; unanswered for 2 s the
                    owner takes it back, two epochs above the release
-    step down      by itself, the moment a greater claim is here: the greatest claim says who serves
+    step down      by itself, the moment a greater claim is here, for the greatest claim says who
+                   serves; or a living member's heartbeat names one that is still on its way
 
 Moves wait until the view is stable, the joiner has lived for a while and the gate has stood still;
 orphans never wait. Nothing is claimed before one exchange with a member, and a node that stood
@@ -20,8 +21,8 @@ A claim is shown to nobody, and nothing done under it is answered, before it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from parkingd.core.events import Claim
 from parkingd.core.gates import (
@@ -59,6 +60,14 @@ RAN_SHARE: Final = 0.5
 LOOK_BACK_MS: Final = 2_000
 
 
+class Named(NamedTuple):
+    """A claim that is known by its owner's heartbeat only."""
+
+    fence: Fence
+    owner: str
+    incarnation: int
+
+
 class Gates:
     """The gates of a lot as one node sees them, and those it serves."""
 
@@ -83,6 +92,8 @@ class Gates:
         """The greatest epoch of each claimant, for heartbeats that are older than its events."""
         self._unnamed: dict[int, tuple[Fence, int]] = {}
         """Gates that their living owner's heartbeats do not name, and since when."""
+        self._ahead: dict[int, Named] = {}
+        """Gates that a living member serves under a greater claim than has arrived here."""
         self._ousted: dict[int, tuple[str, int]] = {}
         """(owner, incarnation) whose gate was claimed while it was taken for dead."""
         self._contested: dict[int, tuple[frozenset[str], int]] = {}
@@ -122,7 +133,7 @@ class Gates:
         if claim is None or claim.phase != PHASE_OWNED or not self._is_own(claim):
             return None
         is_barred = self.is_stopped or shared.is_namesake or shared.replica.failing
-        if is_barred or not 1 <= gate <= self._count:
+        if is_barred or gate in self._ahead or not 1 <= gate <= self._count:
             return None
         return fence_of(claim)
 
@@ -144,6 +155,8 @@ class Gates:
 
     def owner_of(self, gate: int, now: Now) -> str | None:
         """The other node that serves this gate as far as the claims tell; None: nobody."""
+        if gate in self._ahead:
+            return self._ahead[gate].owner
         claim = self._claim(gate)
         if claim is None or claim.phase != PHASE_OWNED or self._is_own(claim):
             return None
@@ -229,6 +242,7 @@ class Gates:
             return  # It said the same of the same claims.
         self._weighed[member.name] = self._changes
         named = dict(member.gates or ())
+        self._look_ahead(member, named)
         for gate in range(1, self._count + 1):
             claim = self._claim(gate)
             if claim is None or claim.phase != PHASE_OWNED or claim.owner != member.name:
@@ -239,6 +253,37 @@ class Gates:
             fence = fence_of(claim)
             if self._unnamed.get(gate, (None, 0))[0] != fence:
                 self._unnamed[gate] = (fence, now.mono_ms)
+
+    def _look_ahead(self, member: Member, named: Mapping[int, int]) -> None:
+        """Whoever serves a gate has its claim on disk: a greater one than ours counts at once."""
+        for gate, epoch in named.items():
+            if not 1 <= gate <= self._count:
+                continue
+            claim = Claim(gate, epoch, member.name, member.incarnation, PHASE_OWNED, None)
+            fence, known = fence_of(claim), self._greatest(gate)
+            if known is None or fence > known:
+                if self.served_under(gate) is not None:
+                    self._membership.beat_wanted = True
+                self._ahead[gate] = Named(fence, member.name, member.incarnation)
+                self._is_due = True
+
+    def _greatest(self, gate: int) -> Fence | None:
+        """The greatest fence that is known here, by a claim or by a heartbeat."""
+        claim, ahead = self._claim(gate), self._ahead.get(gate)
+        fences = [fence_of(claim)] if claim is not None else []
+        return max([*fences, ahead.fence] if ahead is not None else fences, default=None)
+
+    def _forget_ahead(self) -> None:
+        """The claim has come, or will never come: its owner is gone."""
+        for gate, ahead in list(self._ahead.items()):
+            claim = self._claim(gate)
+            has_come = claim is not None and fence_of(claim) >= ahead.fence
+            is_up = any(
+                m.name == ahead.owner and m.incarnation == ahead.incarnation for m in self._up()
+            )
+            if has_come or not is_up:
+                del self._ahead[gate]
+                self.has_changed = True
 
     def _look_back(self, member: Member, now: Now) -> None:
         """It was taken for dead and is heard again. Heartbeats are counted: did it go on?"""
@@ -317,6 +362,8 @@ class Gates:
 
     def _owner(self, gate: int, live: dict[str, int], now: Now) -> tuple[str | None, bool]:
         """(who has or gets it by the claims, whether anybody else may claim it)."""
+        if gate in self._ahead:
+            return self._ahead[gate].owner, False
         claim = self._claim(gate)
         if claim is None:
             return None, True
@@ -357,6 +404,7 @@ class Gates:
             return
         live = self._live(now)
         self._sync(now)
+        self._forget_ahead()
         view = frozenset(live.items())
         if view != self._view:
             self._view, self._view_ms = view, now.mono_ms
@@ -373,14 +421,22 @@ class Gates:
         own = self._shared.settings.name
         for gate in range(1, self._count + 1):
             claim = self._claim(gate)
-            if claim is not None and claim.phase == PHASE_RELEASED and claim.target == own:
+            if claim is None or gate in self._ahead:
+                continue
+            if claim.phase == PHASE_RELEASED and claim.target == own:
                 self._mint(gate, claim.epoch + 1, now)
 
     def _take_back(self, live: dict[str, int], now: Now) -> None:
         timeout_ms = self._shared.settings.release_timeout_ms
         for gate, released_ms in list(self._released_ms.items()):
             claim = self._claim(gate)
-            if claim is None or claim.phase != PHASE_RELEASED or not self._is_own(claim):
+            is_ahead = gate in self._ahead
+            if (
+                claim is None
+                or is_ahead
+                or claim.phase != PHASE_RELEASED
+                or not self._is_own(claim)
+            ):
                 del self._released_ms[gate]
             elif claim.target not in live or now.mono_ms - released_ms >= timeout_ms:
                 del self._released_ms[gate]
@@ -448,7 +504,7 @@ class Gates:
 
     def _must_hand_over(self, gate: int, live: dict[str, int]) -> bool:
         claim = self._claim(gate)
-        if claim is None or not self._is_own(claim):
+        if claim is None or gate in self._ahead or not self._is_own(claim):
             return False
         return claim.phase == PHASE_OWNED or claim.target not in live
 
@@ -457,8 +513,8 @@ class Gates:
         is_sealed = self._shared.replica_id in self._shared.replica.state.record.seals
         if is_sealed or not self._live(now):
             return True
-        claims = (self._claim(gate) for gate in range(1, self._count + 1))
-        return not any(claim is not None and self._is_own(claim) for claim in claims)
+        gates = (gate for gate in range(1, self._count + 1) if gate not in self._ahead)
+        return not any(self.is_own(gate) for gate in gates)
 
     def _release(self, gate: int, target: str, now: Now) -> None:
         claim = self._claim(gate)

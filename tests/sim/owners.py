@@ -62,7 +62,9 @@ class Served(NamedTuple):
     """What one process serves, and what decides about it."""
 
     learned: int
-    is_barred: tuple[bool, bool, bool]
+    is_barred: tuple[bool, ...]
+    ahead: tuple[int, ...]
+    """Gates that others serve under claims which it has only heard of."""
     gates: frozenset[int]
 
 
@@ -255,9 +257,11 @@ class Owners:
         if machine.index in self._woken:
             self._check_woken(machine, node)
         barred = (gates.is_stopped, shared.namesake_ms is not None, shared.replica.failing)
+        ahead = tuple(gates._ahead)
         learned = self._learned[machine.index]
         served = self._served.get(machine.index)
-        if served is not None and served.learned == learned and served.is_barred == barred:
+        is_same = served is not None and served.learned == learned
+        if served is not None and is_same and (served.is_barred, served.ahead) == (barred, ahead):
             return
         if served is None or served.learned != learned:
             self._check_greatest(machine, node)
@@ -265,7 +269,7 @@ class Owners:
         before = served.gates if served is not None else frozenset()
         for gate in now - before:
             self._since_ms[machine.index, gate] = self._cluster.time_ms
-        self._served[machine.index] = Served(learned, barred, now)
+        self._served[machine.index] = Served(learned, barred, ahead, now)
 
     def woke(self, machine: Machine) -> None:
         """It runs on. After a long pause it may serve nothing until it has exchanged."""

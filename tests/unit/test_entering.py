@@ -8,7 +8,7 @@ from parkingd.core.events import FLAG_ADMITTED
 from parkingd.core.gates import fence_of
 from parkingd.core.records import EXTRA, EXTRA_FLAGS
 from parkingd.protocol.commands import AskToEnter, Leave, RecordExit, Track
-from parkingd.protocol.messages import Delta, EnterAnswer, EnterAsk, Pull, PullReply
+from parkingd.protocol.messages import Delta, EnterAnswer, EnterAsk, Heartbeat, Pull, PullReply
 from parkingd.protocol.outcomes import Decision, Entry, ErrorCode, Exit, Failure, Outcome
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
@@ -99,7 +99,7 @@ def test_who_is_told_not_owner_asks_again_with_the_same_id_and_is_answered_by_th
     stage = Stage()
     a, b, c = stage.found("a", "b", "c")
     gate = gate_of(b)
-    stage.holds = (Delta, Pull, PullReply)
+    stage.holds = (Delta, Pull, PullReply, Heartbeat)
     b.submit(Leave(), 10_000)
     stage.pass_ms(1)
     for letter in stage.waiting(Delta, c):

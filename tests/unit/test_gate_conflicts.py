@@ -103,22 +103,60 @@ def test_two_owners_are_noticed_even_if_one_has_stepped_down_before_the_other_he
     assert lost <= {int(number) for number in re.findall(r"\d+", line)}
 
 
-def test_a_gate_is_contested_while_two_nodes_that_hear_each_other_serve_it() -> None:
-    """The claims cannot pass, the heartbeats can."""
+def test_a_gate_is_contested_while_somebody_hears_two_nodes_that_serve_it() -> None:
+    """a and b cannot hear each other, c hears both; and the claims cannot pass."""
+    stage = Stage()
+    a, b, c = parted(stage)
+    stage.holds = (Delta, PullReply)
+    stage.cuts = {frozenset(("a", "b"))}
+    stage.pass_ms(1_000)
+    both = serves(a) & serves(b)
+    assert both
+    assert status(c).gates_contested == tuple(sorted(both))
+    row = rows(c)[min(both)]
+    assert (row.state, set(row.claims)) == ("contested", {"a", "b"})
+    assert row.owner in row.claims
+    stage.heal()
+    stage.release()
+    stage.pass_ms(500)
+    assert is_whole([a, b, c])
+
+
+def test_who_hears_that_a_gate_is_served_under_a_greater_claim_steps_down_before_that_comes() -> (
+    None
+):
+    """The claims cannot pass, the heartbeats can: one owner for each gate, and all know it."""
     stage = Stage()
     a, b, c = parted(stage)
     stage.holds = (Delta, PullReply)
     stage.heal()
     stage.pass_ms(1_000)
-    for box in (a, b, c):
-        assert gate_states(box) == {"contested"}
-        assert status(box).gates_contested == (1, 2, 3, 4)
-    row = rows(a)[1]
-    assert row.owner in row.claims
-    assert len(row.claims) == 2
+    assert gate_states(a) == gate_states(b) == gate_states(c) == {"served"}
+    before = [claims(box) for box in (a, b, c)]
+    assert sorted([*serves(a), *serves(b), *serves(c)]) == [1, 2, 3, 4]
+    assert serves(a), "its claims are the greater ones at some gate"
+    assert serves(a) != {1, 2, 3, 4}, "and not at all of them"
+    stage.pass_ms(10_000)
+    assert [claims(box) for box in (a, b, c)] == before, "nobody takes for an orphan what is served"
     stage.release()
     stage.pass_ms(500)
     assert is_whole([a, b, c])
+    assert "contested" in warnings(a)
+
+
+def test_a_claim_that_was_only_heard_of_bars_nobody_once_its_owner_is_gone() -> None:
+    """a steps down for b, whose claims never come, and b dies."""
+    stage = Stage()
+    a, b, _ = parted(stage)
+    stage.holds = (Delta, PullReply)
+    stage.heal()
+    stage.pass_ms(1_000)
+    stepped_down = {1, 2, 3, 4} - serves(a)
+    assert stepped_down & serves(b)
+    b.kill()
+    stage.cut("a")
+    stage.release()
+    wait_until(stage, lambda: serves(a) == {1, 2, 3, 4}, 5_000)
 
 
 def test_no_fence_is_lower_than_one_that_the_gate_has_seen() -> None:
