@@ -38,6 +38,10 @@ _UNDECIDED: Final = ("no_owner", "not_ready")
 """Reasons of a decision that nobody took: the same request may have another answer soon."""
 
 _DOT: Final = re.compile(r'\[?"?(?P<replica>[0-9a-fA-F]{16})"?[:,] *(?P<seq>[0-9]{1,15})\]?')
+_FENCE: Final = re.compile(
+    r'\[?(?P<epoch>[0-9]{1,15})[:,] *"?(?P<score>[0-9a-fA-F]{16})"?[:,] *'
+    r'"?(?P<owner>[A-Za-z0-9][A-Za-z0-9._-]{0,62})"?\]?'
+)
 
 
 def run(command: str, session: Session) -> int:
@@ -66,6 +70,8 @@ def _recorder(verb: str) -> Callable[[Session], int]:
 
 def _enter(session: Session) -> int:
     args = {"plate": session.args.plate, "gate": session.args.gate}
+    if session.args.seen is not None:
+        args["seen"] = parse_fence(session.args.seen)
     answer = session.change("enter", args)
     status = _shown(session, answer)
     if isinstance(answer, Trouble):
@@ -187,6 +193,17 @@ def parse_dot(text: str) -> list[int]:
             f"{text!r} is not a dot", "16 hexadecimal digits, a colon and a number; see vehicles"
         )
     return [int(found["replica"], 16), int(found["seq"])]
+
+
+def parse_fence(text: str) -> list[int | str]:
+    """``[epoch, score, owner]`` as the wire wants it, from the JSON of a decision's ``fence`` or
+    ``EPOCH:SCORE:OWNER``. Raises UsageError."""
+    found = _FENCE.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(
+            f"{text!r} is not a fence", "as `enter --json` shows it: [epoch, score, owner]"
+        )
+    return [int(found["epoch"]), int(found["score"], 16), found["owner"]]
 
 
 _RUNNERS: Final[Mapping[str, Callable[[Session], int]]] = {

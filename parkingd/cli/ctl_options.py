@@ -54,6 +54,15 @@ def _plate_and_gate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gate", metavar="N", type=int, dest="gate_flag", help="the same, named")
 
 
+def _enter(parser: argparse.ArgumentParser) -> None:
+    _plate_and_gate(parser)
+    parser.add_argument(
+        "--seen",
+        metavar="FENCE",
+        help="the barrier refused the last answer's fence: the highest that it has seen",
+    )
+
+
 def _plate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plate", metavar="PLATE", help="as typed or read; 1-16 letters or digits")
 
@@ -133,7 +142,7 @@ COMMANDS: Final = {
         "PLATE GATE",
         "Ask to admit a car; exit status 1 when it is denied.",
         ("enter ABC123 1", "enter 'KA 12 AB 3456' --gate 2", "enter ABC123 1 --json"),
-        _plate_and_gate,
+        _enter,
         changes=True,
     ),
     "exit": CommandHelp(

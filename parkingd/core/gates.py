@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from parkingd.core.events import Claim
 
 PHASE_OWNED = 0
 PHASE_RELEASED = 1
+
+SCORE_MAX: Final = 2**64 - 1
 
 
 class Fence(NamedTuple):
@@ -30,7 +32,7 @@ class Fence(NamedTuple):
 
     epoch: int
     score: int
-    """64 bits."""
+    """0 to `SCORE_MAX`."""
     owner: str
 
 
@@ -44,7 +46,9 @@ class Barrier:
     """What stands at the gates: it opens for the greatest fence it has seen, or a greater one.
 
     Whatever opens a real barrier has to keep this rule: it is what makes a node harmless that
-    still takes itself for the owner, because it was paused or cut off.
+    still takes itself for the owner, because it was paused or cut off. It alone knows of every
+    claim it was opened under: one may be lost with the disk it was made on, or belong to a lot that
+    another has replaced. So whoever is refused tells the owner what the barrier has seen.
     """
 
     def __init__(self) -> None:
@@ -57,6 +61,10 @@ class Barrier:
             return False
         self._highest[gate] = fence
         return True
+
+    def seen(self, gate: int) -> Fence | None:
+        """The greatest fence so far."""
+        return self._highest.get(gate)
 
 
 def plan(owners: Mapping[int, str | None], live: Collection[str]) -> dict[int, str]:

@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from parkingd.core.gates import SCORE_MAX, Fence
 from parkingd.core.ids import REPLICA_MAX, REQUEST_ID_BYTES, SEQ_MAX
-from parkingd.errors import UsageError
+from parkingd.errors import UsageError, WireError
+from parkingd.protocol import checks
 from parkingd.protocol.commands import (
     AskToEnter,
     Command,
@@ -42,6 +44,7 @@ from parkingd.protocol.commands import (
     Where,
 )
 from parkingd.protocol.limits import (
+    EPOCH_SEEN_MAX,
     GATES_MAX,
     IMPORT_ROWS_MAX,
     NAME_LENGTH_MAX,
@@ -148,6 +151,22 @@ class _Arguments:
         value = self.take("request")
         return None if value is None else _request_id(value, f"{self._verb}: request")
 
+    def fence(self, key: str) -> Fence | None:
+        """[epoch, score, owner]; None when nothing was given."""
+        value = self.take(key)
+        if value is None:
+            return None
+        where = f"{self._verb}: {key}"
+        parts = _list(value, 3, where)
+        if len(parts) != 3:
+            raise self._wrong(f"{key} is not [epoch, score, owner]")
+        epoch = _number(parts[0], 0, EPOCH_SEEN_MAX, f"{where} epoch")
+        score = _number(parts[1], 0, SCORE_MAX, f"{where} score")
+        try:
+            return Fence(epoch, score, checks.name(parts[2]))
+        except WireError:
+            raise self._wrong(f"{key} owner is not the name of a node") from None
+
     def _wrong(self, what: str) -> UsageError:
         return UsageError(f"{self._verb}: {what}")
 
@@ -181,7 +200,8 @@ def _track(given: _Arguments) -> Command:
 
 
 def _enter(given: _Arguments) -> Command:
-    return AskToEnter(given.plate(), given.number("gate", 1, GATE_NUMBER_MAX), given.request())
+    gate = given.number("gate", 1, GATE_NUMBER_MAX)
+    return AskToEnter(given.plate(), gate, given.request(), given.fence("seen"))
 
 
 def _exit(given: _Arguments) -> Command:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from parkingd.core.gates import Fence
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
@@ -35,6 +37,8 @@ class AskToEnter:
     plate: str
     gate: int
     request: bytes | None
+    seen: Fence | None = None
+    """The highest fence that the barrier has seen, if it has refused the one it was shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,10 @@ id, when the gate changes hands, when the answer said `not_owner`, and when none
 until the deadline, and then the answer is `no_owner` with the id to repeat. As one id has one
 effect (P9), nothing of this can let a car in twice.
 
+A barrier may have seen a greater fence than anybody here knows: the disk with that claim is lost,
+or the lot it was made in. Who was refused there asks again, with what the barrier has seen, and the
+owner claims the gate anew above it, unless who made that claim may still be serving.
+
 Only effects are remembered: who was denied may ask again. A decision to admit is answered when it
 is on disk; if the gate was lost meanwhile, the answer carries the fence of the greatest claim that
 is known by then, and never a stale one.
@@ -64,6 +68,8 @@ class Car:
     """Of that node's question."""
     believed: tuple[int, str] = (0, "")
     """(epoch, owner) that it believes in."""
+    seen: Fence | None = None
+    """What the barrier has seen, if it refused."""
     asked: int | None = None
     """Nonce of our own question to the owner."""
     asked_fence: Fence | None = None
@@ -101,7 +107,7 @@ class Entering:
         request = command.request
         if request is None:
             request = self._shared.rng.randbytes(REQUEST_ID_BYTES)
-        car = Car(command.plate, command.gate, request, deadline_ms, handle)
+        car = Car(command.plate, command.gate, request, deadline_ms, handle, seen=command.seen)
         if len(self._waiting) >= CARS_MAX:
             reason = "too many cars wait for a decision at this node"
             self._tell(car, Failure(ErrorCode.OVERLOADED, reason, "try later"))
@@ -116,7 +122,15 @@ class Entering:
         deadline_ms = now.mono_ms + ask.remaining_ms
         believed = (ask.epoch, ask.owner)
         car = Car(
-            ask.plate, ask.gate, ask.request, deadline_ms, None, sender.link, ask.nonce, believed
+            ask.plate,
+            ask.gate,
+            ask.request,
+            deadline_ms,
+            None,
+            sender.link,
+            ask.nonce,
+            believed,
+            ask.seen,
         )
         self._consider(car, now)
 
@@ -175,12 +189,12 @@ class Entering:
             return self._expire(car, "not_ready", now)
         if not 1 <= car.gate <= min(shared.replica.state.record.gates, GATES_MAX):
             return self._deny(car, "unknown_gate")
-        if self._is_repeated(car, now):
+        is_served = self._is_served(car, now)
+        if (is_served or not self._is_shut(car)) and self._is_repeated(car, now):
             return True
         if self._gates.is_leaving and not shared.peers_in_lot():
             return self._deny(car, "draining")
-        fence = self._gates.served_under(car.gate)
-        if fence is not None and not self._gates.is_leaving and not self._is_stale(car, fence):
+        if is_served:
             return self._decide(car, now)
         if shared.replica.failing and self._gates.is_own(car.gate):
             self._tell(car, storage_failure(recorded=False))
@@ -190,6 +204,18 @@ class Entering:
             return True
         self._pass_on(car, now)
         return self._expire(car, "no_owner", now)
+
+    def _is_served(self, car: Car, now: Now) -> bool:
+        """Whether this node may decide, under a fence that the barrier will not refuse."""
+        fence = self._gates.served_under(car.gate)
+        if fence is None or self._gates.is_leaving or self._is_stale(car, fence):
+            return False
+        return car.seen is None or self._gates.rise_above(car.gate, car.seen, now)
+
+    def _is_shut(self, car: Car) -> bool:
+        """The barrier would refuse whatever could be answered here and now."""
+        claim = self._shared.replica.state.record.claim(car.gate)
+        return car.seen is not None and (claim is None or fence_of(claim) < car.seen)
 
     def _is_stale(self, car: Car, fence: Fence) -> bool:
         """Whoever asks knows a later claim than we do: we may not be the owner any more."""
@@ -297,7 +323,16 @@ class Entering:
         shared.counters["enters_passed_on"] += 1
         shared.outbox.send(
             member.address,
-            EnterAsk(car.asked, car.plate, car.gate, car.request, claim.epoch, owner, remaining_ms),
+            EnterAsk(
+                car.asked,
+                car.plate,
+                car.gate,
+                car.request,
+                claim.epoch,
+                owner,
+                remaining_ms,
+                car.seen,
+            ),
         )
 
     def _expire(self, car: Car, reason: str, now: Now) -> bool:

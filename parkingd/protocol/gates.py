@@ -94,6 +94,8 @@ class Gates:
         """Gates that their living owner's heartbeats do not name, and since when."""
         self._ahead: dict[int, Named] = {}
         """Gates that a living member serves under a greater claim than has arrived here."""
+        self._shown: dict[int, tuple[Fence, int]] = {}
+        """What a barrier has seen that its claimant, who lives, may still tell; and since when."""
         self._ousted: dict[int, tuple[str, int]] = {}
         """(owner, incarnation) whose gate was claimed while it was taken for dead."""
         self._contested: dict[int, tuple[frozenset[str], int]] = {}
@@ -386,6 +388,38 @@ class Gates:
         if unnamed is None or unnamed[0] != fence_of(claim):
             return False
         return now.mono_ms - unnamed[1] >= after_ms
+
+    # --- barriers that have seen more ----------------------------------------------------
+
+    def rise_above(self, gate: int, seen: Fence, now: Now) -> bool:
+        """The barrier has seen this fence: whether we serve the gate under as great a one now.
+
+        It counts like any greater claim: if its owner lives, the claim is on its way, or this
+        owner's heartbeat will name the gate. If not, the claim is lost, and we claim anew above it.
+        """
+        own = self.served_under(gate)
+        if own is None or not self.can_serve(now):
+            return False
+        if own < seen:
+            if self._may_come(gate, seen, now):
+                return False
+            self._mint(gate, seen.epoch + 1, now)
+            self._shared.counters["claims_above_barrier"] += 1
+        return True
+
+    def _may_come(self, gate: int, seen: Fence, now: Now) -> bool:
+        """Whoever made this claim lives, and has not kept silent about it for long."""
+        made_it = any(
+            m.name == seen.owner
+            and fence_of(Claim(gate, seen.epoch, m.name, m.incarnation, PHASE_OWNED, None)) == seen
+            for m in self._up()
+        )
+        if not made_it:
+            self._shown.pop(gate, None)
+            return False
+        if self._shown.get(gate, (None, 0))[0] != seen:
+            self._shown[gate] = (seen, now.mono_ms)
+        return now.mono_ms - self._shown[gate][1] < GIVEN_UP_MS
 
     # --- time ----------------------------------------------------------------------------
 

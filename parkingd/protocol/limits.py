@@ -31,6 +31,9 @@ RAW_LENGTH_MAX: Final = 64
 TEXT_LENGTH_MAX: Final = 200
 
 GATES_MAX: Final = 1_000
+EPOCH_SEEN_MAX: Final = 2**48
+"""The highest epoch that a barrier may say it has seen: a claim a second for nine million years. It
+leaves the wire's own bound (2**63) out of reach."""
 SPACES_MAX: Final = 10_000_000
 
 REPLICAS_MAX: Final = 4_096

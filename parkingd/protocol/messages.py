@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from parkingd.core.gates import Fence
 from parkingd.core.ids import Dot, HybridTime, ReplicaId
 
 WIRE_VERSION: Final = 1
@@ -307,6 +308,8 @@ class EnterAsk:
     owner: str
     remaining_ms: int
     """How long the sender still waits for the answer."""
+    seen: Fence | None = None
+    """The highest fence that the barrier has seen, if it has refused the one it was shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
+from parkingd.core.gates import SCORE_MAX, Fence
 from parkingd.core.ids import REQUEST_ID_BYTES, SEQ_MAX, ReplicaId
 from parkingd.protocol import checks
 from parkingd.protocol.limits import (
     CHUNK_BYTES_MAX,
     EARLY_MAX,
+    EPOCH_SEEN_MAX,
     GATES_MAX,
     HELLO_PEERS_MAX,
     INTERVALS_MAX,
@@ -444,6 +446,7 @@ def _enter_ask_fields(message: EnterAsk) -> Fields:
         message.epoch,
         message.owner,
         message.remaining_ms,
+        message.seen,
     )
 
 
@@ -456,6 +459,18 @@ def _enter_ask(fields: Fields) -> EnterAsk:
         _epoch(fields[4]),
         _owner(fields[5]),
         checks.integer(fields[6], 0, REMAINING_MS_MAX, "remaining"),
+        _fence(fields[7]),
+    )
+
+
+def _fence(value: object) -> Fence | None:
+    if value is None:
+        return None
+    epoch, score, owner = checks.fields(value, 3, "fence")[:3]
+    return Fence(
+        checks.integer(epoch, 0, EPOCH_SEEN_MAX, "epoch"),
+        checks.integer(score, 0, SCORE_MAX, "score"),
+        checks.name(owner, "owner"),
     )
 
 
@@ -538,5 +553,5 @@ _register(14, SnapshotAbort, 2, _snapshot_abort_fields, _snapshot_abort)
 _register(15, RootQuery, 1, _root_query_fields, _root_query)
 _register(16, RootAnswer, 3, _root_answer_fields, _root_answer)
 _register(17, FenceReport, 3, _fence_report_fields, _fence_report)
-_register(18, EnterAsk, 7, _enter_ask_fields, _enter_ask)
+_register(18, EnterAsk, 8, _enter_ask_fields, _enter_ask)
 _register(19, EnterAnswer, 10, _enter_answer_fields, _enter_answer)

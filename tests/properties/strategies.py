@@ -7,11 +7,12 @@ import string
 from hypothesis import strategies as st
 
 from parkingd.core import events as ev
+from parkingd.core.gates import SCORE_MAX, Fence
 from parkingd.core.ids import REPLICA_MAX, SEQ_MAX
 from parkingd.core.records import Record, RequestEffect
 from parkingd.protocol import messages as msg
 from parkingd.protocol.checks import INCARNATION_MAX, NONCE_MAX, TIME_MAX, WALL_MS_MAX
-from parkingd.protocol.limits import GATES_MAX, SPACES_MAX
+from parkingd.protocol.limits import EPOCH_SEEN_MAX, GATES_MAX, SPACES_MAX
 
 NAME_LETTERS = string.ascii_letters + string.digits
 
@@ -192,6 +193,7 @@ messages: dict[type, st.SearchStrategy[msg.Message]] = {
         numbers,
         names | st.just(""),
         st.integers(0, 86_400_000),
+        st.none() | st.builds(Fence, below(EPOCH_SEEN_MAX), below(SCORE_MAX), names),
     ),
     msg.EnterAnswer: st.builds(
         msg.EnterAnswer,

@@ -15,6 +15,7 @@ import msgpack
 import pytest
 
 from parkingd.core import events as ev
+from parkingd.core.gates import Fence
 from parkingd.protocol import codec
 from parkingd.protocol import messages as msg
 
@@ -61,7 +62,7 @@ MESSAGES: tuple[msg.Message, ...] = (
     msg.RootQuery(14),
     msg.RootAnswer(14, ROOT, CONTEXT),
     msg.FenceReport(CONTEXT[0], (REPLICA, OTHER), (REPLICA + 1,)),
-    msg.EnterAsk(15, "mü-kr 1", 3, CAUSE, 4, "hoek", 4_900),
+    msg.EnterAsk(15, "mü-kr 1", 3, CAUSE, 4, "hoek", 4_900, Fence(6, OTHER, "gary")),
     msg.EnterAnswer(15, "denied", "full", 4, "hoek", WALL_MS, -1, "", "", ("repeated",)),
 )
 

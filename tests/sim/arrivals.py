@@ -2,12 +2,14 @@
 
 A car is inside only if a barrier opened for it. The node's decision carries a fence; the driver
 shows it to the barrier a moment later, sometimes much later. A stale fence is refused, and the
-same request is asked again, as the documents say. Who gets no answer, or is refused too often,
-gives up: whether there is a record of it is unknown then, and the attendant may record an exit.
+same request is asked again, with what the barrier has seen, as the documents say. Who gets no
+answer, or is refused too often, gives up: whether there is a record of it is unknown then, and the
+attendant may record an exit.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from parkingd.protocol import outcomes
@@ -15,6 +17,7 @@ from parkingd.protocol.commands import AskToEnter, RecordExit
 from tests.sim.options import GAP_MS
 
 if TYPE_CHECKING:
+    from parkingd.core.gates import Fence
     from tests.sim.workload import Asking, Car, GateEvent, Workload
 
 ROUNDS_MAX = 4
@@ -30,11 +33,12 @@ class Arrival:
         self._event = event
         self._gate = workload.gate()
         self._rounds = 0
+        self._seen: Fence | None = None
 
     def ask(self) -> None:
         """Ask some node, always with the same request id."""
         self._rounds += 1
-        command = AskToEnter(self._car.plate, self._gate, self._event.request)
+        command = AskToEnter(self._car.plate, self._gate, self._event.request, self._seen)
         self._workload.ask(command, self._answered)
 
     def _answered(self, asking: Asking) -> None:
@@ -48,7 +52,7 @@ class Arrival:
             delay_ms = workload.drivers_delay_ms()
             cluster.at(cluster.time_ms + delay_ms, self._drive_up, outcome)
         elif outcome.reason == "unknown_gate" and self._rounds < ROUNDS_MAX:
-            self._gate = 1
+            self._gate, self._seen = 1, None
             self.ask()
         else:
             self._give_up(outcome.reason)
@@ -60,6 +64,7 @@ class Arrival:
             self._event.happened = True
             workload.come_and_go(self._car, workload.leave)
         elif self._rounds < ROUNDS_MAX:
+            self._seen = workload.barriers.seen(decision.gate)
             self.ask()
         else:
             self._give_up("barrier")
@@ -110,6 +115,7 @@ class LastArrivals:
                 if barriers.opens(outcome.gate, outcome.fence, command.plate):
                     del self.open[command.gate]
                 elif rounds > 1:
-                    self._ask(command, rounds - 1)
+                    seen = barriers.seen(outcome.gate)
+                    self._ask(replace(command, seen=seen), rounds - 1)
 
         self._workload.ask(command, answered)

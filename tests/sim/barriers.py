@@ -27,6 +27,11 @@ class Barriers:
         self.opened = 0
         self.refused = 0
 
+    def seen(self, gate: int) -> Fence | None:
+        """What the barrier tells who was refused."""
+        barrier = self._barriers.get(gate)
+        return barrier.seen(gate) if barrier is not None else None
+
     def opens(self, gate: int, fence: Fence, plate: str) -> bool:
         """An action with this fence: whether the barrier opens for it."""
         cluster = self._cluster

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parkingd.core.gates import Fence
 from parkingd.errors import UsageError
 from parkingd.protocol.command_parsing import (
     _PARSERS,
@@ -47,6 +48,11 @@ GOOD: list[tuple[str, dict[object, object], object]] = [
     ("track", {"plate": "", "gate": 5_000}, Track("", 5_000, None)),
     ("enter", {"plate": "abc 123", "gate": 1, "request": ID}, AskToEnter("abc 123", 1, ID)),
     ("enter", {"plate": "", "gate": 2**31 - 1}, AskToEnter("", 2**31 - 1, None)),
+    (
+        "enter",
+        {"plate": "A", "gate": 1, "seen": [2**48, 2**64 - 1, "gary"]},
+        AskToEnter("A", 1, None, Fence(2**48, 2**64 - 1, "gary")),
+    ),
     ("exit", {"plate": "A", "gate": 1_000, "request": None}, RecordExit("A", 1_000, None)),
     ("lot", {}, ReadLot()),
     ("vehicles", {}, ReadVehicles()),
@@ -102,6 +108,11 @@ BAD: list[tuple[str, dict[object, object]]] = [
     ("enter", {"plate": "A" * 65, "gate": 1}),
     ("enter", {"plate": "A", "gate": 1, "request": "0" * 32}),
     ("enter", {"gate": 1}),
+    ("enter", {"plate": "A", "gate": 1, "seen": 7}),
+    ("enter", {"plate": "A", "gate": 1, "seen": [7, 1]}),
+    ("enter", {"plate": "A", "gate": 1, "seen": [2**48 + 1, 1, "gary"]}),
+    ("enter", {"plate": "A", "gate": 1, "seen": [7, 2**64, "gary"]}),
+    ("enter", {"plate": "A", "gate": 1, "seen": [7, 1, "-gary"]}),
     ("gates", {"gate": 1}),
     ("exit", {"plate": "A", "gate": 2**31}),
     ("set_spaces", {"spaces": 0}),

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from parkingd.cli.ctl_commands import parse_condition, parse_dot
+from parkingd.cli.ctl_commands import parse_condition, parse_dot, parse_fence
 from parkingd.cli.ctl_options import COMMANDS, LATER_COMMANDS, overview, parse
 from parkingd.errors import UsageError
 
@@ -150,3 +150,19 @@ def test_a_dot_is_read_as_it_is_shown(text: str) -> None:
 def test_what_is_no_dot_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_dot(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[7, "00000000000000ab", "gary"]', "7:00000000000000ab:gary", "7, 00000000000000AB, gary"],
+)
+def test_a_fence_is_taken_as_the_decision_shows_it(text: str) -> None:
+    assert parse_fence(text) == [7, 0xAB, "gary"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", "[7, 171, gary]", "-1:00000000000000ab:gary", "7:00000000000000ab:"]
+)
+def test_what_is_no_fence_is_said_to_be_none(text: str) -> None:
+    with pytest.raises(UsageError, match="not a fence"):
+        parse_fence(text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from parkingd.core.events import FLAG_ADMITTED
-from parkingd.core.gates import fence_of
+from parkingd.core.events import FLAG_ADMITTED, Claim
+from parkingd.core.gates import PHASE_OWNED, Fence, fence_of
 from parkingd.core.records import EXTRA, EXTRA_FLAGS
 from parkingd.protocol.commands import AskToEnter, Leave, RecordExit, Track
 from parkingd.protocol.messages import Delta, EnterAnswer, EnterAsk, Heartbeat, Pull, PullReply
@@ -369,3 +369,76 @@ def test_what_is_no_plate_is_an_invalid_plate(plate: str) -> None:
     (a,) = stage.found("a")
     said = enter(a, plate)
     assert (said.decision, said.reason, said.plate) == ("denied", "invalid_plate", plate)
+
+
+# --- barriers that have seen more than anybody knows ----------------------------------------------
+
+
+def seen_at(gate: int, epoch: int, owner: str, incarnation: int) -> Fence:
+    return fence_of(Claim(gate, epoch, owner, incarnation, PHASE_OWNED, None))
+
+
+@pytest.mark.parametrize("asked_at", ["a", "b"])
+def test_above_a_claim_that_is_lost_the_owner_claims_anew(asked_at: str) -> None:
+    """Its only copy was on a disk that is gone, or it was made in a lot that is no more."""
+    stage = Stage()
+    boxes = stage.found("a", "b", "c")
+    box, b = next(each for each in boxes if each.name == asked_at), boxes[1]
+    gate = gate_of(b)
+    before = claim(b, gate)
+    first = decision(box, ask_in(box, "KA1", gate, REQUEST))
+    assert first.fence == fence_of(before)
+    seen = seen_at(gate, 40, "gone", 7)
+    handle = box.submit(AskToEnter("KA1", gate, REQUEST, seen))
+    stage.pass_ms(20)
+    again = decision(box, handle)
+    assert (again.decision, again.owner, again.epoch) == ("admitted", "b", 41)
+    assert again.fence is not None
+    assert again.fence > seen
+    assert inside(*boxes) == {1}, "one id has one effect"
+    stage.pass_ms(100)
+    assert all(claim(each, gate).epoch == 41 for each in boxes)
+    handle = box.submit(AskToEnter("KA1", gate, REQUEST, seen))
+    stage.pass_ms(20)
+    assert decision(box, handle).epoch == 41, "and once is enough"
+
+
+def test_above_a_claim_of_an_earlier_life_of_a_living_member_the_owner_claims_at_once() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    gate = gate_of(b)
+    seen = seen_at(gate, 6, "c", c.incarnation - 1)
+    handle = a.submit(AskToEnter("KA1", gate, REQUEST, seen))
+    stage.pass_ms(20)
+    assert decision(a, handle).epoch == 7
+
+
+def test_a_claim_whose_owner_lives_is_waited_for() -> None:
+    """The barrier is quicker than the claim: c took the gate, and b has not heard of it."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    gate = gate_of(b)
+    seen = seen_at(gate, claim(b, gate).epoch + 1, "c", c.incarnation)
+    handle = a.submit(AskToEnter("KA1", gate, REQUEST, seen))
+    stage.pass_ms(1_500)
+    assert outcome(a, handle) is None
+    assert claim(b, gate).epoch < seen.epoch
+    stage.pass_ms(1_000)  # It never says so: that was another c, or it has given the gate up.
+    assert decision(a, handle).epoch == seen.epoch + 1
+
+
+def test_a_car_is_not_counted_twice_when_the_barrier_refuses_and_the_owner_is_gone() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    gate = gate_of(b)
+    decision(a, ask_in(a, "KA1", gate, REQUEST))
+    stage.pass_ms(500)
+    seen = seen_at(gate, 12, "gone", 7)
+    stage.cut("b")
+    handle = a.submit(AskToEnter("KA1", gate, REQUEST, seen), 10_000)
+    assert outcome(a, handle) is None, "nobody can open this barrier now"
+    stage.pass_ms(4_000)
+    said = decision(a, handle)
+    assert said.epoch == 13
+    assert said.owner in ("a", "c")
+    assert inside(a, c) == {1}
