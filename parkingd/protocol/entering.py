@@ -141,10 +141,10 @@ class Entering:
             self._shared.counters["enter_answers_unasked"] += 1
             return
         car.asked = None
-        if answer.answer == NOT_OWNER:
+        if answer.answer == NOT_OWNER or (answer.answer == DENIED and self._is_recorded(car)):
             self._shared.counters["enter_not_owner"] += 1
             car.asked_fence, car.next_ms = None, now.mono_ms + LOOK_AGAIN_MS
-            return  # It is asked again then, or when the claims are here.
+            return  # It is asked again then, or when the claims, or our record, are there.
         del self._waiting[car]
         if answer.answer == FAILED:
             self._tell(car, Failure(answer.reason, answer.detail, answer.hint))
@@ -222,6 +222,10 @@ class Entering:
         epoch, owner = car.believed
         is_other = owner not in ("", self._shared.settings.name)
         return epoch > fence.epoch and is_other
+
+    def _is_recorded(self, car: Car) -> bool:
+        """The owner, which was asked to raise its fence only, has not heard that the car is in."""
+        return self._shared.replica.state.stays.request_effect(car.request) is not None
 
     def _is_repeated(self, car: Car, now: Now) -> bool:
         """This request id has had its effect: the same answer, under the claim of today."""

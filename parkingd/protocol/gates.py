@@ -313,6 +313,12 @@ class Gates:
             self._shared.counters["gates_contested"] += 1
         self._contested[gate] = (frozenset(names), now.mono_ms)
 
+    def unsettle(self, now: Now) -> None:
+        """A member is judged anew, or this node stood still and judges by what is old: the view
+        has to prove stable again before a gate moves."""
+        self._view_ms = now.mono_ms
+        self._is_due = True
+
     def stop(self) -> None:
         """This node stood still: its gates may be served by others."""
         if not self.is_stopped:
@@ -403,6 +409,7 @@ class Gates:
         if own < seen:
             if self._may_come(gate, seen, now):
                 return False
+            self._moved_ms[gate] = now.mono_ms  # From whoever made that claim.
             self._mint(gate, seen.epoch + 1, now)
             self._shared.counters["claims_above_barrier"] += 1
         return True
@@ -521,9 +528,11 @@ class Gates:
         return is_calm and self.served_under(gate) is not None
 
     def _hand_over(self, live: dict[str, int], now: Now) -> None:
-        """Leaving: every gate goes to whom the plan names without us."""
+        """Leaving: every gate goes to whom the plan names without us, of those who are heard."""
         if self._shared.replica_id in self._shared.replica.state.record.seals:
             return  # Nothing of this replica may follow its seal.
+        heard = {m.name for m in self._up() if m.state is MemberState.ALIVE}
+        live = {name: it for name, it in live.items() if name in heard} or live
         own_gates = [gate for gate in range(1, self._count + 1) if self._must_hand_over(gate, live)]
         if not own_gates or not live:
             return

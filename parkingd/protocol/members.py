@@ -70,6 +70,8 @@ class Member:
     refused_ms: int | None = None
     """When its machine refused a connection, and nothing of it was heard since."""
     probed_ms: int | None = None
+    doubted_ms: int | None = None
+    """When somebody last said that it suspects this one, which has left."""
     _lower_since_ms: int | None = None
     _lower_offset_ms: int = 0
 

@@ -16,7 +16,8 @@ suspicion of itself raises its refutation number and answers at once, so that th
 confirms nothing any more. A node that stood still itself accuses nobody.
 
 A claim may name a node that was never met here: such a stranger is suspected and confirmed by the
-same rules, else the gates of a machine that is gone for good would wait for ever.
+by the same rules, else the gates of a machine that is gone for good would wait for ever. And who
+missed a goodbye suspects one that has left: whoever knows better confirms that.
 """
 
 from __future__ import annotations
@@ -117,6 +118,8 @@ class Membership:
                 suspect.refutation = max(suspect.refutation, suspicion.refutation)
                 if suspicion.refused:
                     self._probe(suspect, now)
+                if suspect.state is MemberState.LEFT:
+                    suspect.doubted_ms = now.mono_ms
 
     def _refute(self, suspicion: Suspicion) -> None:
         shared = self._shared
@@ -185,6 +188,10 @@ class Membership:
         return is_silent and self._is_confirmed(name, incarnation, stranger.refutation, now)
 
     # --- judging -------------------------------------------------------------------------
+
+    def judge_soon(self) -> None:
+        """Somebody was heard who may have been taken for dead."""
+        self._is_due = True
 
     def judge(self, now: Now) -> Iterator[tuple[Member, MemberState]]:
         """Apply the clock to everybody; yields each member whose state changed, and the old one."""
@@ -269,7 +276,8 @@ class Membership:
     # --- what others hear ----------------------------------------------------------------
 
     def suspicions(self, now: Now) -> tuple[Suspicion, ...]:
-        """For the own heartbeat: suspects and the dead, and strangers that do not answer us."""
+        """For the own heartbeat: suspects and the dead, who has left and is still waited for, and
+        strangers that do not answer us."""
         said = [
             Suspicion(m.name, m.incarnation, m.refutation, m.refused_ms is not None)
             for m in self._shared.members.all()
@@ -277,11 +285,21 @@ class Membership:
         ]
         if now.mono_ms >= self._quiet_until_ms:
             said += [
+                Suspicion(m.name, m.incarnation, m.refutation, False)
+                for m in self._shared.members.all()
+                if m.state is MemberState.LEFT and self._is_doubted(m, now)
+            ]
+            said += [
                 Suspicion(name, each.incarnation, each.refutation, each.refused)
                 for name, each in sorted(self._strangers.items())
                 if self._is_echoed(each, now)
             ]
         return tuple(said[:SUSPICIONS_MAX])
+
+    def _is_doubted(self, member: Member, now: Now) -> bool:
+        """Somebody has missed its goodbye, and waits for others to suspect it too."""
+        fresh_ms = self._shared.settings.suspicion_fresh_ms
+        return member.doubted_ms is not None and now.mono_ms - member.doubted_ms <= fresh_ms
 
     def _is_echoed(self, stranger: Stranger, now: Now) -> bool:
         if stranger.is_owner:

@@ -428,6 +428,7 @@ class Node:
             self._replication.pull_soon(member)
 
     def _member_joined(self, member: Member, now: Now) -> None:
+        self._membership.judge_soon()
         if self.lot is None:
             return
         if member.lot is None:
@@ -534,6 +535,8 @@ class Node:
         """Every verb begins here: the first after a pause notices it."""
         self._now = now
         paused_ms = self._membership.active(now)
+        if paused_ms:
+            self._gates.unsettle(now)
         if paused_ms > self.settings.pause_stop_ms:
             self._shared.outbox.notice(Level.WARNING, "paused", ms=paused_ms)
             self._gates.stop()
@@ -555,7 +558,7 @@ class Node:
 
     def _judged(self, member: Member, before: MemberState, now: Now) -> None:
         shared = self._shared
-        self._gates.look_soon()
+        self._gates.unsettle(now)
         shared.outbox.notice(
             Level.WARNING if member.state is MemberState.DEAD else Level.INFO,
             f"member_{member.state.value}",

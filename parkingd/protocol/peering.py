@@ -387,10 +387,7 @@ class Peering:
             member = known
             member.lot = hello.lot
             member.address, member.pub_port = address, hello.pub_port
-            member.last_heard_ms = now.mono_ms
-            member.state = MemberState.ALIVE
-            if returned:
-                member.alive_since_ms = now.mono_ms
+            member.last_heard_ms = now.mono_ms  # Whether that makes it alive again is judged next.
             member.hear_clock(hello.wall_ms, now)
         else:
             member = Member(

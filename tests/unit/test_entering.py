@@ -442,3 +442,26 @@ def test_a_car_is_not_counted_twice_when_the_barrier_refuses_and_the_owner_is_go
     assert said.epoch == 13
     assert said.owner in ("a", "c")
     assert inside(a, c) == {1}
+
+
+def test_a_car_that_is_in_is_not_denied_because_the_owner_has_not_heard_of_it() -> None:
+    """a has the record; b, which has the gate by now and lacks it, has another of that plate."""
+    stage = Stage()
+    a, b, _ = stage.found("a", "b", "c")
+    stage.cut("a")
+    stage.pass_ms(5_000)
+    gate = next(g for g in serves(b) if fence_of(claim(b, g)) > fence_of(claim(a, g)))
+    decision(a, ask_in(a, "KA1", gate, REQUEST))
+    b.track("KA1", bytes(16), gate)
+    stage.holds = (Delta, PullReply)
+    stage.heal()
+    stage.pass_ms(1_000)
+    assert gate in serves(b)
+    seen = seen_at(gate, 50, "gone", 7)
+    handle = a.submit(AskToEnter("KA1", gate, REQUEST, seen))
+    stage.pass_ms(500)
+    assert a.has_sent(EnterAsk)
+    assert a.answer(handle) is None
+    stage.release()
+    stage.pass_ms(1_500)
+    assert decision(a, handle).decision == "admitted"

@@ -6,7 +6,7 @@ from parkingd.core.events import Claim
 from parkingd.core.gates import PHASE_OWNED, PHASE_RELEASED
 from parkingd.protocol.commands import Leave, Track
 from parkingd.protocol.effects import Stop
-from parkingd.protocol.messages import Delta, Goodbye, Pull, PullReply
+from parkingd.protocol.messages import Delta, Goodbye, Heartbeat, Pull, PullReply
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
     ask_in,
@@ -18,6 +18,7 @@ from tests.unit.watching import (
     owners,
     rows,
     serves,
+    state,
     states,
     wait_until,
 )
@@ -167,7 +168,9 @@ def test_a_gate_that_was_taken_back_is_not_offered_again_for_five_seconds() -> N
 def test_an_acceptance_that_comes_too_late_loses_against_the_taking_back() -> None:
     stage = Stage()
     a, b, gate = released_and_unheard(stage)
-    stage.pass_ms(2_600)
+    stage.pass_ms(1_800)
+    stage.holds = (Delta, PullReply, Heartbeat)
+    stage.pass_ms(800)
     first, *later = stage.waiting(Delta, b)
     stage.deliver(first)
     b.tick()
@@ -222,6 +225,47 @@ def test_a_gate_whose_releaser_and_target_died_is_claimed_by_another() -> None:
     stage.pass_ms(500)
     assert is_whole([c])
     assert serves(c) == {1, 2, 3, 4}
+
+
+def test_a_release_that_comes_when_the_owner_says_it_serves_again_is_not_accepted() -> None:
+    stage = Stage()
+    a, b, gate = released_and_unheard(stage)
+    stage.pass_ms(2_900)
+    assert dict(beats(a)[-1].gates or ())[gate] == claim(a, gate).epoch == 4
+    stage.deliver(stage.waiting(Delta, b)[0])
+    b.tick()
+    assert claims(b)[gate] == (2, "a")
+
+
+def test_nothing_moves_in_the_moment_in_which_a_node_wakes() -> None:
+    """Whom it takes for alive may have gone meanwhile: what is in its sockets says so."""
+    stage = Stage()
+    (a,) = stage.found("a")
+    b, joined_ms = joins(stage, "b", 2, "a")
+    stage.pass_ms(joined_ms + 2_500 - stage.mono_ms)
+    a.pause()
+    stage.pass_ms(900)
+    a.wake(sockets_first=False)
+    stage.pass_ms(200)
+    assert serves(a) == {1, 2, 3, 4}
+    stage.pass_ms(3_000)
+    assert len(serves(a)) == len(serves(b)) == 2
+
+
+def test_nothing_moves_to_a_node_that_was_suspected_a_moment_ago() -> None:
+    stage = Stage()
+    (a,) = stage.found("a")
+    b, joined_ms = joins(stage, "b", 2, "a")
+    stage.pass_ms(joined_ms + 2_300 - stage.mono_ms)
+    stage.cut("b")
+    wait_until(stage, lambda: state(a, "b") == "suspect")
+    stage.heal()
+    wait_until(stage, lambda: state(a, "b") == "alive")
+    assert stage.mono_ms > joined_ms + 3_000, "old enough"
+    stage.pass_ms(200)
+    assert serves(a) == {1, 2, 3, 4}
+    stage.pass_ms(3_000)
+    assert len(serves(a)) == len(serves(b)) == 2
 
 
 # --- leaving ---------------------------------------------------------------------------------
@@ -280,6 +324,22 @@ def test_who_leaves_waits_for_the_acceptance_of_its_gates_but_not_for_ever() -> 
     stage.release()
     stage.pass_ms(500)
     assert is_whole([a])
+
+
+def test_who_leaves_gives_its_gates_to_those_it_hears() -> None:
+    """c has left, and b has missed its goodbye."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c", gates=6)
+    stage.cuts = {frozenset("bc")}
+    c.submit(Leave(), 10_000)
+    wait_until(stage, lambda: isinstance(c.end, Stop))
+    stage.heal()
+    wait_until(stage, lambda: state(b, "c") == "suspect")
+    assert serves(b)
+    b.submit(Leave(), 10_000)
+    stage.pass_ms(100)
+    assert serves(a) == {1, 2, 3, 4, 5, 6}
+    assert isinstance(b.end, Stop)
 
 
 def test_who_leaves_alone_leaves_at_once() -> None:

@@ -179,6 +179,21 @@ def test_an_address_that_a_stranger_listens_at_now_is_no_evidence_of_a_death() -
     assert state(a, "n") == state(c, "n") == "dead"
 
 
+def test_a_dead_member_that_is_back_by_a_hello_is_back_with_a_notice() -> None:
+    stage = Stage()
+    a, b, _ = stage.found("a", "b", "c")
+    stage.cut("b")
+    wait_until(stage, lambda: state(a, "b") == "dead")
+    a.notices.clear()
+    stage.holds = (Heartbeat,)
+    stage.heal()
+    hello = b.has_sent(Hello)[-1]
+    a.receive(b.sender(b.route), hello)
+    stage.pass_ms(10)
+    assert state(a, "b") == "alive"
+    assert [n.event for n in a.notices if "member_alive" in n.event] == ["member_alive"]
+
+
 # --- goodbyes --------------------------------------------------------------------------------
 
 
@@ -199,6 +214,20 @@ def test_left_is_final_for_that_incarnation_whatever_of_it_comes_late() -> None:
         stage.pass_ms(10)
         assert state(a, "b") == "left", message
     assert is_whole([a, c])
+
+
+def test_who_missed_a_goodbye_is_helped_by_those_who_heard_it() -> None:
+    """c takes b for silent, and nobody else suspects it: they know that it has left."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    stage.cuts = {frozenset("bc")}
+    b.submit(Leave(), 10_000)
+    wait_until(stage, lambda: isinstance(b.end, Stop))
+    stage.heal()
+    assert state(a, "b") == "left" != state(c, "b")
+    wait_until(stage, lambda: state(c, "b") == "dead", 3_000)
+    assert is_whole([a, c])
+    assert state(a, "b") == "left"
 
 
 def test_who_has_left_is_back_as_another_incarnation() -> None:
