@@ -113,6 +113,8 @@ class Founding:
             return
         if self._ready_ms is None or now.mono_ms < self._ready_ms + self._window_ms:
             return
+        if shared.is_namesake:
+            return  # It may not stay at all.
         lotless = [m.replica for m in shared.members.alive() if m.lot is None]
         if any(replica < shared.replica_id for replica in lotless):
             return

@@ -90,9 +90,6 @@ from parkingd.protocol.waits import Waits
 RETIRING_MS: Final = 5_000
 """How often letting go of an id is tried again."""
 
-NAMESAKE_MS: Final = 15_000
-"""An older node of the same name that was not heard for this long is gone: it greets every 5 s."""
-
 HOUSEKEEPING_MS: Final = 1_000
 """Collection, trimming and forgetting: each is cheap when there is nothing to do."""
 
@@ -307,12 +304,18 @@ class Node:
             self._is_due_known &= not is_news
 
     def _from_stranger(self, sender: Sender, message: Message, now: Now) -> None:
-        """Not a member: a new incarnation of one is greeted, everything else dropped."""
+        """Not a member: a new incarnation of one is greeted, another node of a member's name hears
+        that the name is taken when it asks for something, everything else is dropped."""
         known = self._shared.members.get(sender.name)
         self._shared.counters["from_strangers"] += 1
         if known is None:
             return
         if sender.replica == known.replica and sender.incarnation <= known.incarnation:
+            return
+        namesakes = self._peering.namesakes
+        if isinstance(message, Pull) and sender.replica != known.replica:
+            if namesakes.is_held(known, now):
+                namesakes.refuse(sender, known, now)
             return
         if isinstance(message, Heartbeat) and message.beat % 4 == 1:
             self._peering.greet(known.address, now)
@@ -545,9 +548,6 @@ class Node:
             self._pull_all()
 
     def _resume(self, now: Now) -> None:
-        namesake_ms = self._shared.namesake_ms
-        if namesake_ms is not None and now.mono_ms - namesake_ms >= NAMESAKE_MS:
-            self._shared.namesake_ms = None
         has_exchanged = self._replication.full_exchanges > self._exchanges_at_stop
         if self._gates.is_stopped and (has_exchanged or not self._shared.peers_in_lot()):
             self._gates.resume(now)

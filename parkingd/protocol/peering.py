@@ -2,8 +2,8 @@
 
 Discovery only proposes addresses. A hello goes to each, again and again with growing pauses,
 until it is answered; the answer makes a member, and so does a hello that arrives. Both are
-checked alike: own echo, the same replica twice, a name that somebody living holds, a replica that
-was let go, another lot. A member that falls silent is greeted again at its address.
+checked alike: own echo, the same replica twice, a name that somebody living holds (`namesakes`), a
+replica that was let go, another lot. A member that falls silent is greeted again at its address.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from parkingd.protocol.effects import (
     Level,
     StartOver,
     StartOverReason,
-    Stop,
     Subscribe,
 )
 from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure, LookUp
@@ -33,6 +32,7 @@ from parkingd.protocol.messages import (
     Sender,
     let_go,
 )
+from parkingd.protocol.namesakes import Namesakes
 from parkingd.protocol.outcomes import CandidateList, CandidateRow
 from parkingd.protocol.shared import Shared, from_wire
 
@@ -86,8 +86,7 @@ class Peering:
         self._look_ups: dict[tuple[str, str], tuple[LookUp, int]] = {}
         """(source, question) -> the failure, and when it was last seen, in monotonic ms."""
         self._due_ms: int | None = None
-        self._name_refused_ms: int | None = None
-        self._welcomed = False
+        self.namesakes = Namesakes(shared, self.propose)
         self.own_seq_asked = False
         """A member has told how many of our events it holds."""
 
@@ -192,6 +191,7 @@ class Peering:
                 self.greet(greeting.address, now)
             due_ms = greeting.next_ms if due_ms is None else min(due_ms, greeting.next_ms)
         self._due_ms = due_ms
+        self.namesakes.tick(now)
 
     def _note_silence(self, greeting: Greeting) -> None:
         member = self._shared.members.get(greeting.name or "")
@@ -256,16 +256,17 @@ class Peering:
             return
         holder = shared.members.get(sender.name)
         address = _address_of(sender.link, hello)
-        if sender.name == shared.settings.name:
-            self._meet_namesake(sender, hello, now)
-        taken = sender.name == shared.settings.name or (
+        is_namesake = sender.name == shared.settings.name
+        if is_namesake and self.namesakes.met(sender, now) and isinstance(sender.link, Route):
+            self.greet(address, now)
+        taken = is_namesake or (
             holder is not None
             and holder.replica != sender.replica
-            and self._holds_name(holder, now)
+            and self.namesakes.is_held(holder, now)
             and holder.address != address  # Nobody else can listen there while it lives.
         )
         if taken:
-            self._refuse_name(sender, holder)
+            self.namesakes.refuse(sender, holder, now)
             return
         if holder is not None and _is_over(sender, holder):
             shared.counters["stale_incarnation"] += 1
@@ -307,38 +308,6 @@ class Peering:
             # Two machines live with one replica id: the newer gives it up.
             shared.outbox.end = StartOver(StartOverReason.REPLICA_TWICE, keep=True)
 
-    def _holds_name(self, holder: Member, now: Now) -> bool:
-        """Silent for as long as makes others dead, or refusing connections: it is replaced."""
-        if holder.state is MemberState.SUSPECT:
-            silence_ms = now.mono_ms - holder.last_heard_ms
-            is_silent = silence_ms >= self._shared.settings.dead_after_ms
-            return not is_silent and holder.refused_ms is None
-        return holder.state is MemberState.ALIVE
-
-    def _meet_namesake(self, sender: Sender, hello: Hello, now: Now) -> None:
-        """Two that run already, and have members, have one name: the newer serves no gates."""
-        shared = self._shared
-        if not self._welcomed or sender.incarnation > shared.incarnation:
-            return
-        if shared.namesake_ms is None:
-            shared.outbox.notice(
-                Level.WARNING, "namesake", name=sender.name, replica=replica_hex(sender.replica)
-            )
-        shared.namesake_ms = now.mono_ms
-        if isinstance(sender.link, Route):
-            self.greet(_address_of(sender.link, hello), now)
-
-    def _refuse_name(self, sender: Sender, holder: Member | None) -> None:
-        shared = self._shared
-        here = shared.advertised or shared.settings.name
-        where = str(holder.address) if holder is not None else here
-        shared.warnings["duplicate_name"] = (
-            f"a second node calls itself {sender.name} (replica {replica_hex(sender.replica)})"
-        )
-        shared.counters["refused_name_taken"] += 1
-        if isinstance(sender.link, Route):
-            shared.outbox.send(sender.link, Refused(REFUSED_NAME_TAKEN, where))
-
     def receive_refused(self, sender: Sender, refused: Refused, now: Now) -> None:
         """A hello of ours was not accepted."""
         shared = self._shared
@@ -349,14 +318,8 @@ class Peering:
         if not isinstance(sender.link, Address):
             return
         self._mark(sender.link, refused.reason, refused.detail)
-        if refused.reason == REFUSED_NAME_TAKEN and not self._welcomed:
-            if self._name_refused_ms is None:
-                self._name_refused_ms = now.mono_ms
-            elif now.mono_ms - self._name_refused_ms >= shared.settings.name_taken_ms:
-                shared.outbox.end = Stop(
-                    f"the name {shared.settings.name} is taken by the node at {refused.detail}",
-                    "start this node with another --name, or stop that one first",
-                )
+        if refused.reason == REFUSED_NAME_TAKEN:
+            self.namesakes.refused(sender, refused.detail, now)
 
     def _mark(self, address: Address, state: str, detail: str) -> None:
         greeting = self._greetings.get(address)
@@ -370,8 +333,7 @@ class Peering:
         same = known is not None and known.incarnation == sender.incarnation
         returned = known is not None and known.state is not MemberState.ALIVE
         address = _address_of(sender.link, hello)
-        self._welcomed |= hello.answer  # Who only greets us may still hold our name for taken.
-        shared.warnings.pop("duplicate_name", None)
+        self.namesakes.admitted(sender, is_answer=hello.answer)
         self._connected(address, sender.name)
         if known is not None and same and not returned and known.address != address:
             address = known.address  # Another way to the same node: one subscription is enough.

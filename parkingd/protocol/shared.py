@@ -35,8 +35,9 @@ class Shared:
         self.clock_is_own = True
         self.advertised: str | None = None
         self.configured: frozenset[str] = frozenset()
-        self.namesake_ms: int | None = None
-        """When an older running node of the same name was last heard; None: there is none."""
+        self.name_refusals: dict[str, int] = {}
+        """Who holds another node for the one of our name, or is that node itself; and when it last
+        said so, in monotonic milliseconds."""
         self._nonce = 0
 
     @property
@@ -64,8 +65,8 @@ class Shared:
 
     @property
     def is_namesake(self) -> bool:
-        """Another node has this name and was there before: this one may not serve gates."""
-        return self.namesake_ms is not None
+        """Another node has this name, and others hold to that one: this one may not serve gates."""
+        return bool(self.name_refusals)
 
     def next_nonce(self) -> int:
         """Tells answers apart; only this node reads it."""

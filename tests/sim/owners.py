@@ -256,7 +256,7 @@ class Owners:
         gates, shared = node._gates, node._shared
         if machine.index in self._woken:
             self._check_woken(machine, node)
-        barred = (gates.is_stopped, shared.namesake_ms is not None, shared.replica.failing)
+        barred = (gates.is_stopped, shared.is_namesake, shared.replica.failing)
         ahead = tuple(gates._ahead)
         learned = self._learned[machine.index]
         served = self._served.get(machine.index)

@@ -7,7 +7,7 @@ import pytest
 from parkingd.protocol.commands import Leave, ReadCandidates
 from parkingd.protocol.effects import Stop
 from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure
-from parkingd.protocol.messages import Goodbye, Heartbeat, Hello
+from parkingd.protocol.messages import Goodbye, Heartbeat, Hello, Message
 from parkingd.protocol.outcomes import CandidateList
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
@@ -280,7 +280,9 @@ def test_a_name_is_free_at_once_when_its_holder_refuses_connections() -> None:
     assert (state(a, "b"), member(a, "b").replica) == ("alive", fresh.replica)
 
 
-def two_that_meet(stage: Stage) -> tuple[Box, Box, list[Box]]:
+def two_that_meet(
+    stage: Stage, *, discovered: bool = True, holds: tuple[type[Message], ...] = ()
+) -> tuple[Box, Box, list[Box]]:
     """An older and a newer node of one name, and the others, that meet after a partition."""
     a, b, c = stage.found("a", "b", "c")
     stage.cut("b")
@@ -291,8 +293,10 @@ def two_that_meet(stage: Stage) -> tuple[Box, Box, list[Box]]:
     stage.pass_ms(10_000)
     assert serves(b) == {1, 2, 3, 4}
     assert serves(newer)
+    stage.holds = holds
     stage.heal()
-    b.observe(Candidate(newer.address, "mdns"))
+    if discovered:
+        b.observe(Candidate(newer.address, "mdns"))
     return b, newer, [a, c]
 
 
@@ -308,6 +312,45 @@ def test_of_two_nodes_of_one_name_the_newer_gives_up_its_gates_and_warns() -> No
     for box in others:
         assert gate_states(box) == {"served"}
         assert "b" not in owners(box).values()
+
+
+def test_who_is_refused_by_its_own_lot_gives_up_its_gates_and_greets_the_holder_of_its_name() -> (
+    None
+):
+    """The others hold the newer one, and no discovery has ever shown the two to each other."""
+    stage = Stage()
+    older, newer, others = two_that_meet(stage, discovered=False)
+    wait_until(stage, lambda: newer.heard("namesake"))
+    assert older.heard("namesake")
+    assert "this one serves no gates" in warnings(older)
+    claimed = older.node.counters["gates_claimed"] + newer.node.counters["gates_claimed"]
+    for _ in range(8):
+        stage.pass_ms(4_000)
+        assert not serves(older)
+        assert not serves(newer)
+        assert all("a second node calls itself b" in warnings(box) for box in others)
+    assert claimed == older.node.counters["gates_claimed"] + newer.node.counters["gates_claimed"]
+    assert is_whole(others)
+
+
+def test_who_asks_without_a_hello_under_a_name_that_is_held_is_told_that_too() -> None:
+    stage = Stage()
+    older, _, _ = two_that_meet(stage, discovered=False, holds=(Hello,))
+    wait_until(stage, lambda: older.heard("namesake"))
+    assert not serves(older)
+
+
+def test_a_name_that_is_free_again_gives_the_gates_back() -> None:
+    stage = Stage()
+    older, newer, (a, c) = two_that_meet(stage, discovered=False)
+    wait_until(stage, lambda: newer.heard("namesake"))
+    newer.kill()
+    stage.pass_ms(30_000)
+    assert serves(older)
+    assert is_whole([older, a, c])
+    for box in (older, a, c):
+        assert "calls itself b" not in warnings(box)
+        assert "another node" not in warnings(box)
 
 
 # --- restarts, clocks and versions ---------------------------------------------------------------

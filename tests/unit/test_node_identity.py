@@ -140,6 +140,7 @@ def test_a_newcomer_whose_name_is_held_by_a_living_member_stops_and_names_the_ho
     newcomer.start(knows=["a"])
     stage.pass_ms(2_500)
     assert newcomer.end is None, "it insists for a while: the holder may be dead"
+    assert newcomer.node.lot is None, "and founds none of its own"
     stage.pass_ms(4_000)
     assert isinstance(newcomer.end, Stop)
     assert newcomer.end.error is not None
@@ -154,6 +155,40 @@ def namesake(stage: Stage, holder: Box) -> Box:
     newcomer = stage.box("namesake", 77)
     newcomer.settings = holder.settings
     return newcomer
+
+
+def test_the_warning_of_a_second_node_of_a_name_stands_as_long_as_there_is_one() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    newcomer = namesake(stage, b)
+    newcomer.start(knows=["a"])
+
+    def is_told() -> bool:
+        return any("calls itself b" in line for line in a.ask(ReadStatus(), Status).warnings)
+
+    stage.pass_ms(100)
+    assert is_told()
+    a.receive(c.sender(c.route), c.has_sent(Hello)[-1])
+    assert is_told(), "somebody else was admitted"
+    stage.pass_ms(12_000)
+    assert isinstance(newcomer.end, Stop)
+    assert is_told()
+    stage.pass_ms(15_000)
+    assert not is_told()
+
+
+def test_who_was_alone_until_a_newcomer_of_its_name_comes_stays_and_that_one_goes() -> None:
+    stage = Stage()
+    (b,) = stage.found("b")
+    newcomer = namesake(stage, b)
+    newcomer.start(knows=["b"])
+    b.observe(Candidate(newcomer.address, "mdns"))
+    stage.pass_ms(10_000)
+    assert isinstance(newcomer.end, Stop)
+    assert b.end is None
+    assert b.node.counters["gates_claimed"] == 4
+    status = b.ask(ReadStatus(), Status)
+    assert status.gates_owned == (1, 2, 3, 4)
 
 
 def test_a_silent_holder_of_a_name_is_replaced() -> None:
