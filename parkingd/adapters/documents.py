@@ -38,6 +38,7 @@ from parkingd.protocol.outcomes import (
     Lot,
     MemberList,
     Outcome,
+    SettingList,
     Status,
     Vehicle,
     VehicleList,
@@ -115,6 +116,7 @@ def _lot(lot: Lot) -> Document:
         "overbooked": lot.overbooked,
         "state": lot.state,
         "admission": lot.admission,
+        "thresholds": lot.thresholds._asdict(),
         "conflicts": len(lot.conflicts),
         "conflict_plates": list(lot.conflicts),
         "warnings": list(lot.warnings),
@@ -161,6 +163,8 @@ def _gate_list(gates: GateList) -> Document:
                 "state": row.state,
                 "claims": list(row.claims),
                 "target": row.target,
+                "mode": row.mode,
+                "mode_reason": row.mode_reason,
             }
             for row in gates.items
         ]
@@ -236,6 +240,25 @@ def _change(change: Change) -> Document:
         "created": [dot_document(*dot) for dot in change.created],
         "warnings": list(change.warnings),
         "what": change.what,
+        "settings": [
+            {"key": each.key, "old": each.old, "new": each.new} for each in change.settings
+        ],
+    }
+
+
+def _setting_list(settings: SettingList) -> Document:
+    return {
+        "items": [
+            {
+                "key": row.key,
+                "value": row.value,
+                "old": row.old,
+                "by": row.by,
+                "time": None if row.time is None else rfc3339(row.time),
+                "reason": row.reason,
+            }
+            for row in settings.items
+        ]
     }
 
 
@@ -281,6 +304,7 @@ _register(MemberList, "MemberList", _member_list)
 _register(Status, "Status", _status)
 _register(Digest, "Digest", _digest)
 _register(CandidateList, "CandidateList", _candidate_list)
+_register(SettingList, "SettingList", _setting_list)
 _register(Change, "Change", _change)
 _register(Wait, "Wait", _wait)
 _register(Left, "Left", _left)

@@ -17,6 +17,7 @@ from parkingd.adapters.client import Trouble
 from parkingd.adapters.control_wire import CONTROL_VERSION
 from parkingd.adapters.document_values import Document
 from parkingd.adapters.rundir import lock_holder
+from parkingd.cli.ctl_options import THRESHOLDS
 from parkingd.cli.ctl_session import (
     EXIT_DONE,
     EXIT_NO,
@@ -111,8 +112,22 @@ def _leave(session: Session) -> int:
 
 
 def _set(session: Session) -> int:
-    what: str = session.args.what
-    return _shown(session, session.change(f"set_{what}", {what: session.args.number}))
+    given = session.args
+    name = given.what.replace("-", "_")
+    args = {"percent" if given.what in THRESHOLDS else name: given.number}
+    if given.what in THRESHOLDS:
+        args["clear"] = given.clear
+    return _shown(
+        session,
+        session.change(f"set_{name}", args | {"current": given.if_current, "reason": given.reason}),
+    )
+
+
+def _gate(session: Session) -> int:
+    given = session.args
+    mode = "closed" if given.mode == "close" else given.mode
+    args = {"gate": given.gate, "mode": mode, "reason": given.reason}
+    return _shown(session, session.change("set_mode", args))
 
 
 def _correct(session: Session) -> int:
@@ -219,6 +234,8 @@ _RUNNERS: Final[Mapping[str, Callable[[Session], int]]] = {
     "digest": _reader("digest"),
     "discover": _reader("discover"),
     "set": _set,
+    "settings": _reader("settings"),
+    "gate": _gate,
     "correct": _correct,
     "remove": _remove,
     "wait": _wait,

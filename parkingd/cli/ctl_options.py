@@ -29,8 +29,12 @@ INTERVAL_S_MAX: Final = 3_600.0
 
 LATER_COMMANDS: Final = ("watch", "completion")
 
-SETTINGS: Final = ("spaces", "gates")
+SETTINGS: Final = ("spaces", "gates", "almost-full", "full")
 """What `set` can change."""
+THRESHOLDS: Final = ("almost-full", "full")
+"""Of these, what has a --clear."""
+MODES: Final = ("open", "close", "auto")
+"""What `gate` can do."""
 
 
 class CommandHelp(NamedTuple):
@@ -68,8 +72,41 @@ def _plate(parser: argparse.ArgumentParser) -> None:
 
 
 def _set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="spaces|gates", help="what to change")
-    parser.add_argument("number", metavar="N", type=int, help="the new value")
+    parser.add_argument(
+        "what",
+        metavar="spaces|gates|almost-full|full",
+        help="what to change; almost-full and full are where the lot begins to be that",
+    )
+    parser.add_argument(
+        "number", metavar="N", type=int, help="the new value; percent of the spaces where it begins"
+    )
+    parser.add_argument(
+        "--clear",
+        metavar="PERCENT",
+        type=int,
+        help="with fewer cars than this it ends; default: as far below as now",
+    )
+    parser.add_argument(
+        "--if-current",
+        metavar="OLD",
+        type=int,
+        help="change it only if it is OLD now; else exit status 6",
+    )
+    _reason(parser)
+
+
+def _gate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "mode",
+        metavar="open|close|auto",
+        help="open: every car that is not inside is let in; close: none is; auto: as usual",
+    )
+    parser.add_argument("gate", metavar="N", type=int, help="number of the gate")
+    _reason(parser)
+
+
+def _reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", metavar="TEXT", help="why; kept, and shown by settings")
 
 
 def _correct(parser: argparse.ArgumentParser) -> None:
@@ -195,10 +232,28 @@ COMMANDS: Final = {
         _nothing,
     ),
     "set": CommandHelp(
-        "spaces|gates N",
-        "Change the lot while it runs.",
-        ("set spaces 120", "set gates 6", "set spaces 120 --json"),
+        "WHAT N",
+        "Change spaces, gates, almost-full or full.",
+        (
+            "set spaces 120 --reason 'level 2 is open again'",
+            "set gates 6",
+            "set almost-full 90 --clear 85",
+            "set spaces 120 --if-current 100 --json",
+        ),
         _set,
+        changes=True,
+    ),
+    "settings": CommandHelp(
+        "",
+        "Show what was set, by whom, when and why.",
+        ("settings", "settings --json"),
+        _nothing,
+    ),
+    "gate": CommandHelp(
+        "open|close|auto N",
+        "Hold a gate open or closed, or as usual.",
+        ("gate close 2 --reason 'barrier is broken'", "gate open 1 --reason fire", "gate auto 1"),
+        _gate,
         changes=True,
     ),
     "correct": CommandHelp(
@@ -399,8 +454,24 @@ def _checked(command: str, namespace: argparse.Namespace) -> argparse.Namespace:
         )
     if command == "set" and namespace.what not in SETTINGS:
         raise UsageError(
-            f"set knows {' and '.join(SETTINGS)}, not {namespace.what!r}",
-            f"{PROGRAM} set spaces 120",
+            f"set knows {', '.join(SETTINGS)}, not {namespace.what!r}",
+            did_you_mean(namespace.what, SETTINGS) or f"{PROGRAM} set spaces 120",
+        )
+    if command == "set" and namespace.clear is not None:
+        if namespace.what not in THRESHOLDS:
+            raise UsageError(
+                f"{namespace.what} has no --clear", f"{PROGRAM} set almost-full 90 --clear 85"
+            )
+        if namespace.clear > namespace.number:
+            raise UsageError(
+                f"{namespace.what} cannot be clear at {namespace.clear} % when it begins at"
+                f" {namespace.number} %",
+                "give a --clear that is not greater",
+            )
+    if command == "gate" and namespace.mode not in MODES:
+        raise UsageError(
+            f"gate knows {', '.join(MODES)}, not {namespace.mode!r}",
+            did_you_mean(namespace.mode, MODES) or f"{PROGRAM} gate close 2",
         )
     if command == "members" and namespace.action is not None:
         if namespace.action != "forget":

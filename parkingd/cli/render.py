@@ -24,7 +24,8 @@ _ENVELOPE: Final = ("api", "kind", "node", "at")
 _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "VehicleList": ("plate", "since", "gate", "entered_at_node", "dot", "conflict"),
     "Vehicle": ("plate", "since", "gate", "entered_at_node", "dot", "conflict"),
-    "GateList": ("gate", "owner", "epoch", "state", "claims", "target"),
+    "GateList": ("gate", "owner", "epoch", "state", "claims", "target", "mode", "mode_reason"),
+    "SettingList": ("key", "value", "old", "by", "time", "reason"),
     "MemberList": (
         "name",
         "state",
@@ -51,6 +52,7 @@ _TABLE_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
 _LINE_KINDS: Final[Mapping[str, str]] = {
     "VehicleList": "Stay",
     "GateList": "Gate",
+    "SettingList": "Setting",
     "MemberList": "Member",
     "Digest": "Root",
     "CandidateList": "Candidate",
@@ -58,8 +60,9 @@ _LINE_KINDS: Final[Mapping[str, str]] = {
 }
 """What one line of ``-o jsonl`` is called, by the kind of the list."""
 
-_HIDDEN: Final = frozenset({"warnings", "counters"})
-"""Not in tables: warnings go to standard error, counters are for programs."""
+_HIDDEN: Final = frozenset({"warnings", "counters", "settings"})
+"""Not in tables: warnings go to standard error, counters are for programs, and a change says what
+it set."""
 
 _COLOURS: Final[Mapping[str, int]] = {
     "admitted": 32,
@@ -154,7 +157,7 @@ def as_table(document: Document, colour: bool) -> Iterator[str]:
 def _object_table(document: Document, colour: bool) -> Iterator[str]:
     fields = [
         (field, _WORDED.get(field, _text)(value))
-        for field, value in _flat(document)
+        for field, value in _flat(document, whole=("thresholds",))
         if field.partition(".")[0] not in _HIDDEN
         and not field.endswith(".warnings")
         and not (field in ("closed", "created") and value in ([], ()))
@@ -180,7 +183,18 @@ def _decision(decision: Document, colour: bool) -> str:
 
 
 def _gate_note(gate: Document) -> str:
-    """What is unusual about a gate; empty when it has one owner and keeps it."""
+    """What is unusual about a gate; empty when it has one owner and keeps it, and is in use."""
+    return "; ".join(filter(None, (_owner_note(gate), _mode_note(gate))))
+
+
+def _mode_note(gate: Document) -> str:
+    mode, reason = gate.get("mode", "auto"), gate.get("mode_reason")
+    if mode == "auto":
+        return ""
+    return f"held {mode}: {reason}" if reason else f"held {mode}"
+
+
+def _owner_note(gate: Document) -> str:
     match gate["state"]:
         case "contested":
             return f"claimed by {', '.join(gate['claims'])}"
@@ -219,10 +233,22 @@ def _contested(gates: Sequence[int]) -> str:
     return f"{numbers}: claimed by more than one node" if gates else numbers
 
 
+def _thresholds(percent: Document) -> str:
+    """``almost full at 90 % (clear at 88 %), full at 100 %``."""
+    parts = []
+    for field in ("almost_full", "full"):
+        at, clear = percent[field], percent[f"{field}_clear"]
+        end = "" if clear == at else f" (clear at {clear} %)"
+        parts.append(f"{field.replace('_', ' ')} at {at} %{end}")
+    return ", ".join(parts)
+
+
 _WORDED: Final[Mapping[str, Callable[[Any], str]]] = {
     "gates.owned": _gate_numbers,
     "gates.unowned": _unowned,
     "gates.contested": _contested,
+    "thresholds": _thresholds,
+    "lot.thresholds": _thresholds,
 }
 """Fields of a single object that people see in other words than programs."""
 
@@ -251,12 +277,15 @@ def _items(document: Document) -> Iterable[Document]:
     return list(document["items"])
 
 
-def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flat(
+    document: Mapping[str, Any], prefix: str = "", whole: Sequence[str] = ()
+) -> Iterator[tuple[str, object]]:
+    """Fields by their path; ``whole``: those that are not taken apart."""
     for field, value in document.items():
         if not prefix and field in _ENVELOPE:
             continue
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{field}.")
+        if isinstance(value, dict) and field not in whole:
+            yield from _flat(value, f"{prefix}{field}.", whole)
         else:
             yield f"{prefix}{field}", value
 
@@ -280,6 +309,8 @@ def _text(value: object, empty: str = "-", words: tuple[str, str] = ("yes", "no"
             return f"{epoch}:{printable(score)}:{printable(owner)}"
         case {"line": line, "reason": reason}:
             return f"line {line}: {printable(str(reason))}"
+        case {"key": key, "old": old, "new": new}:
+            return printable(f"{key}: {old} -> {new}")
         case list():
             return ",".join(_text(each) for each in value) or empty
         case _:

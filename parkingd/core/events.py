@@ -113,8 +113,13 @@ class Setting(NamedTuple):
     """A register of the lot; the last writer by (hybrid time, replica) wins."""
 
     key: str
+    """1-16 ASCII letters or digits, see `registers`."""
     value: int | str
     request: bytes | None
+    reason: str = ""
+    """Why, in the words of who changed it."""
+    old: int | str | None = None
+    """What it was where it was changed; None: nobody has said."""
 
 
 class Capacity(NamedTuple):

@@ -24,8 +24,30 @@ from parkingd.core.events import (
 )
 from parkingd.core.gates import fence_of
 from parkingd.core.ids import Dot, HybridTime, ReplicaId
+from parkingd.core.registers import (
+    AUTO,
+    CLOSED,
+    DEFAULT_THRESHOLDS,
+    GATES_MAX,
+    HELD_KEYS,
+    MODES,
+    SPACES_MAX,
+    THRESHOLD_KEYS,
+    Band,
+    Thresholds,
+    clamped,
+    gate_key,
+    gate_of,
+)
 
-SETTING_KEYS: Final = ("spaces", "gates", "admission")
+FOUNDING_KEYS: Final = ("spaces", "gates", "admission")
+"""Registers that begin with what the founding said."""
+
+KNOWN_KEYS: Final = frozenset((*FOUNDING_KEYS, *THRESHOLD_KEYS, *HELD_KEYS))
+"""Beside the modes of gates. Others are kept for nodes that know them."""
+
+SETTING_HASHED: Final = 3
+"""Fields of a setting in the root."""
 
 Key: TypeAlias = tuple[str, int | str, int | str]
 """(kind, what, whose): one event is kept per key."""
@@ -48,7 +70,20 @@ class LotRecord:
         self.changed = False
         """Set by every change; whoever saves the small state clears it."""
         self._found: Found | None = None
-        self._settings: dict[str, int | str] = {}
+        self._registers: dict[str, int | str] = {}
+        self._modes: dict[int, str] = {}
+        """Of gates that have ever had another than `auto`."""
+        self.spaces = 0
+        """0 without a lot."""
+        self.gates = 0
+        """0 without a lot."""
+        self.admission = ""
+        """``local``, ``escrow`` or ``strong``; empty without a lot."""
+        self.thresholds = DEFAULT_THRESHOLDS
+        self.bands: tuple[Band, ...] = DEFAULT_THRESHOLDS.bands(0)
+        """Of almost full and of full."""
+        self.held: tuple[bool, ...] = (False, False)
+        """Which of these states held when their register was last written."""
         self._claims: dict[int, Event] = {}
         self._digest: bytes | None = None
 
@@ -68,8 +103,8 @@ class LotRecord:
                 self.lot = lot
                 self._found = found
                 self._settle()
-            case Setting():
-                self._settle()
+            case Setting(key=name, value=value):
+                self._set(name, value)
             case Claim(gate=gate):
                 self._claims[gate] = event
             case Join() as join:
@@ -86,19 +121,59 @@ class LotRecord:
         """The events that sealed a replica."""
         return [event for key, event in self.events.items() if key[0] == "seal"]
 
-    def setting(self, key: str) -> int | str | None:
-        """The register's value, else what the founding said; None without a lot."""
-        return self._settings.get(key)
+    def _set(self, key: str, value: int | str) -> None:
+        gate = gate_of(key)
+        if gate is not None:
+            self._modes[gate] = value if isinstance(value, str) and value in MODES else AUTO
+        elif key in KNOWN_KEYS:
+            self._registers[key] = value
+            self._settle()
 
     def _settle(self) -> None:
-        """Lay the registers over what the founding said."""
-        found = self._found
+        """Lay the registers over what the founding said, as far as they can be believed."""
+        found, registers = self._found, self._registers
         if found is not None:
-            self._settings = dict(zip(SETTING_KEYS, found[1:], strict=True))
-        for key in SETTING_KEYS:
-            event = self.events.get(("setting", key, 0))
-            if event is not None and isinstance(event.body, Setting):
-                self._settings[key] = event.body.value
+            self.spaces = clamped(registers.get("spaces"), 0, SPACES_MAX, found.spaces)
+            self.gates = clamped(registers.get("gates"), 0, GATES_MAX, found.gates)
+            admission = registers.get("admission")
+            self.admission = admission if isinstance(admission, str) else found.admission
+        self.thresholds = Thresholds.of(registers)
+        self.bands = self.thresholds.bands(self.spaces)
+        self.held = tuple(registers.get(key) == 1 for key in HELD_KEYS)
+
+    def setting_event(self, key: str) -> Event | None:
+        """The event that wrote this register last; None: nobody has."""
+        return self.events.get(("setting", key, 0))
+
+    def founding_event(self) -> Event | None:
+        """The event that created the lot."""
+        return self.events.get(("found", 0, 0))
+
+    def mode(self, gate: int) -> str:
+        """``open``, ``closed`` or ``auto``."""
+        return self._modes.get(gate, AUTO)
+
+    def mode_reason(self, gate: int) -> str:
+        """Why the gate has this mode; empty when nobody has said."""
+        event = self.setting_event(gate_key(gate))
+        return event.body.reason if event is not None and isinstance(event.body, Setting) else ""
+
+    def is_closed(self) -> bool:
+        """Every gate is closed."""
+        gates = range(1, self.gates + 1)
+        return self.gates > 0 and all(self.mode(gate) == CLOSED for gate in gates)
+
+    def fullness(self, inside: int) -> tuple[bool, ...]:
+        """Whether a lot with so many cars is almost full, and whether it is full."""
+        pairs = zip(self.bands, self.held, strict=True)
+        return tuple(band.holds(inside, held) for band, held in pairs)
+
+    def state_word(self, inside: int) -> str:
+        """``open``, ``almost_full``, ``full`` or ``closed`` with so many cars inside."""
+        if self.is_closed():
+            return "closed"
+        almost_full, full = self.fullness(inside)
+        return "full" if full else "almost_full" if almost_full else "open"
 
     def founding(self) -> Found | None:
         """The act that created the lot."""
@@ -106,20 +181,8 @@ class LotRecord:
 
     def founding_dot(self) -> Dot | None:
         """Who founded, and with which event."""
-        event = self.events.get(("found", 0, 0))
+        event = self.founding_event()
         return None if event is None else (event.origin, event.seq)
-
-    @property
-    def spaces(self) -> int:
-        """0 without a lot."""
-        value = self.setting("spaces")
-        return value if isinstance(value, int) else 0
-
-    @property
-    def gates(self) -> int:
-        """0 without a lot."""
-        value = self.setting("gates")
-        return value if isinstance(value, int) else 0
 
     def claim_event(self, gate: int) -> Event | None:
         """The event that made the greatest claim to this gate."""
@@ -130,24 +193,23 @@ class LotRecord:
         event = self._claims.get(gate)
         return None if event is None else cast(Claim, event.body)
 
-    @property
-    def admission(self) -> str:
-        """``local``, ``escrow`` or ``strong``; empty without a lot."""
-        value = self.setting("admission")
-        return value if isinstance(value, str) else ""
-
     def name_of(self, replica: ReplicaId) -> str:
         """The node that minted under this id; its hex where the join is not known."""
         join = self.names.get(replica)
         return join.name if join is not None else f"{replica:016x}"
 
     def digest(self) -> bytes:
-        """Hash of the founding, the settings and the greatest claims; equal on equal replicas."""
+        """Hash of the founding, the settings and the greatest claims; equal on equal replicas.
+
+        Of a setting, what the first version had: nodes that do not know its other fields drop them
+        in snapshots, and time and origin tell two settings apart anyway.
+        """
         if self._digest is None:
             hashed = blake2b(digest_size=16)
             for key in sorted(k for k in self.events if k[0] in ("found", "setting", "claim")):
                 event = self.events[key]
-                hashed.update(repr((key, event.time, event.origin, tuple(event.body))).encode())
+                body = event.body[:SETTING_HASHED] if key[0] == "setting" else tuple(event.body)
+                hashed.update(repr((key, event.time, event.origin, body)).encode())
             self._digest = hashed.digest()
         return self._digest
 

@@ -18,6 +18,7 @@ from parkingd.core.hybrid import HybridClock
 from parkingd.core.ids import Dot, HybridTime, ReplicaId
 from parkingd.core.lot import LotRecord
 from parkingd.core.records import Mark, Record, RequestEffect, Stay
+from parkingd.core.registers import HELD_KEYS
 from parkingd.core.roster import Roster
 from parkingd.core.stays import (
     VERB_CORRECT,
@@ -202,6 +203,25 @@ class LotState:
         """The fence of this replica, if there is one."""
         event = self.record.fences.get(replica)
         return event if event is not None and isinstance(event.body, Fence) else None
+
+    # --- how full ------------------------------------------------------------------------
+
+    def fullness(self) -> tuple[bool, ...]:
+        """Whether the lot is almost full, and whether it is full."""
+        return self.record.fullness(self.stays.visible_count)
+
+    def forgotten_fullness(self, before: tuple[bool, ...]) -> list[tuple[str, bool]]:
+        """Registers that must be written so that this state remembers what was ``before``.
+
+        A state that ends where it begins needs no memory.
+        """
+        inside = self.stays.visible_count
+        registers = zip(HELD_KEYS, self.record.bands, self.record.held, before, strict=True)
+        return [
+            (key, band.holds(inside, was))
+            for key, band, held, was in registers
+            if band.clear < band.at and band.holds(inside, was) != held
+        ]
 
     # --- collection and root -------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from parkingd.core.gates import SCORE_MAX, Fence
 from parkingd.core.ids import REPLICA_MAX, REQUEST_ID_BYTES, SEQ_MAX
+from parkingd.core.registers import ALMOST_FULL, FULL, MODES, PERCENT_MAX
 from parkingd.errors import UsageError, WireError
 from parkingd.protocol import checks
 from parkingd.protocol.commands import (
@@ -33,12 +34,15 @@ from parkingd.protocol.commands import (
     ReadLog,
     ReadLot,
     ReadMembers,
+    ReadSettings,
     ReadStatus,
     ReadVehicles,
     RecordExit,
     Remove,
     SetGates,
+    SetMode,
     SetSpaces,
+    SetThreshold,
     Track,
     WaitFor,
     Where,
@@ -50,6 +54,7 @@ from parkingd.protocol.limits import (
     NAME_LENGTH_MAX,
     RAW_LENGTH_MAX,
     SPACES_MAX,
+    TEXT_LENGTH_MAX,
 )
 
 GATE_NUMBER_MAX: Final = 2**31 - 1
@@ -146,6 +151,31 @@ class _Arguments:
         """An int of this range, bounds included."""
         return _number(self.take(key), low, high, f"{self._verb}: {key}")
 
+    def optional_number(self, key: str, low: int, high: int) -> int | None:
+        """The same, or None where nothing was given."""
+        value = self.take(key)
+        return None if value is None else _number(value, low, high, f"{self._verb}: {key}")
+
+    def current(self) -> int | None:
+        """What a setting must be now; None: whatever it is."""
+        return self.optional_number("current", 0, SPACES_MAX)
+
+    def word(self, key: str, allowed: tuple[str, ...]) -> str:
+        """One of these."""
+        value = self.take(key)
+        if not isinstance(value, str) or value not in allowed:
+            raise self._wrong(f"{key} is none of {', '.join(allowed)}")
+        return value
+
+    def reason(self) -> str:
+        """Why, in the words of a person; empty when nobody has said."""
+        value = self.take("reason")
+        if value is None:
+            return ""
+        if not isinstance(value, str) or len(value) > TEXT_LENGTH_MAX:
+            raise self._wrong(f"reason is not a text of at most {TEXT_LENGTH_MAX} characters")
+        return value.strip()
+
     def request(self) -> bytes | None:
         """The request id; None when the caller does not care for retries."""
         value = self.take("request")
@@ -213,11 +243,27 @@ def _where(given: _Arguments) -> Command:
 
 
 def _set_spaces(given: _Arguments) -> Command:
-    return SetSpaces(given.number("spaces", 1, SPACES_MAX), given.request())
+    spaces = given.number("spaces", 1, SPACES_MAX)
+    return SetSpaces(spaces, given.request(), given.current(), given.reason())
 
 
 def _set_gates(given: _Arguments) -> Command:
-    return SetGates(given.number("gates", 1, GATES_MAX), given.request())
+    gates = given.number("gates", 1, GATES_MAX)
+    return SetGates(gates, given.request(), given.current(), given.reason())
+
+
+def _set_threshold(key: str) -> Callable[[_Arguments], Command]:
+    def parse(given: _Arguments) -> Command:
+        percent = given.number("percent", 1, PERCENT_MAX)
+        clear = given.optional_number("clear", 1, PERCENT_MAX)
+        return SetThreshold(key, percent, clear, given.request(), given.current(), given.reason())
+
+    return parse
+
+
+def _set_mode(given: _Arguments) -> Command:
+    gate = given.number("gate", 1, GATE_NUMBER_MAX)
+    return SetMode(gate, given.word("mode", MODES), given.request(), given.reason())
 
 
 def _correct(given: _Arguments) -> Command:
@@ -298,6 +344,10 @@ _PARSERS: Final[Mapping[str, Callable[[_Arguments], Command]]] = {
     "discover": lambda given: ReadCandidates(),
     "set_spaces": _set_spaces,
     "set_gates": _set_gates,
+    "set_almost_full": _set_threshold(ALMOST_FULL),
+    "set_full": _set_threshold(FULL),
+    "set_mode": _set_mode,
+    "settings": lambda given: ReadSettings(),
     "correct": _correct,
     "remove": _remove,
     "forget_member": _forget_member,

@@ -89,6 +89,9 @@ class SetSpaces:
 
     spaces: int
     request: bytes | None
+    current: int | None = None
+    """What they must be now, else nothing is changed; None: whatever they are."""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,44 @@ class SetGates:
 
     gates: int
     request: bytes | None
+    current: int | None = None
+    """As for spaces."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetThreshold:
+    """Change where the lot begins to be almost full, or full, and where it ceases to."""
+
+    key: str
+    """`registers.ALMOST_FULL` or `registers.FULL`."""
+    percent: int
+    clear: int | None
+    """None: as far below as it is now."""
+    request: bytes | None
+    current: int | None = None
+    """As for spaces."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetMode:
+    """Hold a gate open or closed, or let the ordinary rules hold again."""
+
+    gate: int
+    mode: str
+    """One of `registers.MODES`."""
+    request: bytes | None
+    reason: str = ""
+
+
+SetLot: TypeAlias = SetSpaces | SetGates | SetThreshold | SetMode
+"""What changes a setting of the lot."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """Every setting of the lot: what it is, who changed it, when and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +223,9 @@ Command: TypeAlias = (
     | ReadCandidates
     | SetSpaces
     | SetGates
+    | SetThreshold
+    | SetMode
+    | ReadSettings
     | Correct
     | Remove
     | ForgetMember

@@ -15,7 +15,6 @@ from parkingd.core.events import (
     Correction,
     Enter,
     Removal,
-    Setting,
 )
 from parkingd.core.events import Exit as ExitBody
 from parkingd.core.ids import Dot, Now
@@ -26,7 +25,6 @@ from parkingd.core.stays import (
     VERB_EXIT,
     VERB_IMPORT,
     VERB_REMOVE,
-    VERB_SET,
     VERB_TRACK,
     stay_cause,
     stay_since_ms,
@@ -36,8 +34,6 @@ from parkingd.protocol.commands import (
     ImportRows,
     RecordExit,
     Remove,
-    SetGates,
-    SetSpaces,
     Track,
 )
 from parkingd.protocol.limits import CAUSES_MAX, COVERS_MAX, GATES_MAX
@@ -72,7 +68,7 @@ class Desk:
 
     def perform(
         self,
-        command: Track | RecordExit | SetSpaces | SetGates | Correct | Remove | ImportRows,
+        command: Track | RecordExit | Correct | Remove | ImportRows,
         now: Now,
     ) -> Outcome:
         """Decide, mint, and say what the answer will be once it is on disk."""
@@ -81,10 +77,6 @@ class Desk:
                 return self._track(command, now)
             case RecordExit():
                 return self._exit(command, now)
-            case SetSpaces():
-                return self._set_spaces(command, now)
-            case SetGates():
-                return self._set_gates(command, now)
             case Correct():
                 return self._correct(command, now)
             case Remove():
@@ -183,7 +175,7 @@ class Desk:
             accepted += 1
         return ImportResult(accepted, skipped, tuple(failed))
 
-    # --- repairs and settings ------------------------------------------------------------
+    # --- repairs ------------------------------------------------------------------------
 
     def _correct(self, command: Correct, now: Now) -> Outcome:
         old, new = normalise_plate(command.old_plate), normalise_plate(command.new_plate)
@@ -236,36 +228,6 @@ class Desk:
         body = Removal(plate, command.request, dots)
         self._shared.replica.mint(body, self._shared.physical_ms(now))
         return Change(dots, (), (), f"{plate} was removed")
-
-    def _set_spaces(self, command: SetSpaces, now: Now) -> Outcome:
-        record = self._shared.replica.state.record
-        effect = self._effect(command.request)
-        if effect is not None:
-            if effect[1] != VERB_SET or effect[2] != "SPACES":
-                return reused()
-            return Change((), (), (WARNING_REPEATED,), f"spaces are {record.spaces}")
-        before = record.spaces
-        body = Setting("spaces", command.spaces, command.request)
-        event = self._shared.replica.mint(body, self._shared.physical_ms(now))
-        warnings: tuple[str, ...] = ()
-        inside = self._shared.replica.state.stays.visible_count
-        if inside > command.spaces:
-            warnings = (f"overbooked by {inside - command.spaces}",)
-        what = f"spaces: {before} -> {command.spaces}"
-        return Change((), ((event.origin, event.seq),), warnings, what)
-
-    def _set_gates(self, command: SetGates, now: Now) -> Outcome:
-        record = self._shared.replica.state.record
-        effect = self._effect(command.request)
-        if effect is not None:
-            if effect[1] != VERB_SET or effect[2] != "GATES":
-                return reused()
-            return Change((), (), (WARNING_REPEATED,), f"gates are {record.gates}")
-        before = record.gates
-        body = Setting("gates", command.gates, command.request)
-        event = self._shared.replica.mint(body, self._shared.physical_ms(now))
-        what = f"gates: {before} -> {command.gates}"
-        return Change((), ((event.origin, event.seq),), (), what)
 
     # --- what they share -----------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from parkingd.core.events import FLAG_ADMITTED, Claim, Enter
 from parkingd.core.gates import Fence, fence_of
 from parkingd.core.ids import REQUEST_ID_BYTES, Now
 from parkingd.core.plates import normalise_plate
+from parkingd.core.registers import CLOSED, OPEN
 from parkingd.core.stays import VERB_ENTER
 from parkingd.protocol.admission import Admission
 from parkingd.protocol.commands import AskToEnter
@@ -249,12 +250,16 @@ class Entering:
         stays = replica.state.stays
         if not self._may_mint(now):  # Nor read: a snapshot may be half joined.
             return self._expire(car, "not_ready", now)
+        mode = replica.state.record.mode(car.gate)
+        if mode == CLOSED:
+            return self._deny(car, "gate_closed")
         if stays.visible(car.key):
             return self._deny(car, "already_inside")
-        if self._admission.free <= 0:
-            return self._deny(car, "full")
-        if not self._admission.may_admit(now):
-            return self._expire(car, "not_ready", now)
+        if mode != OPEN:  # A raised barrier asks nobody whether there is room.
+            if self._admission.free <= 0:
+                return self._deny(car, "full")
+            if not self._admission.may_admit(now):
+                return self._expire(car, "not_ready", now)
         covers = open_dots(stays.stays_of(car.key))
         raw = car.plate if car.plate != car.key else None
         body = Enter(car.key, car.gate, car.request, covers, raw, None, FLAG_ADMITTED)
@@ -298,7 +303,7 @@ class Entering:
             (),
             hint,
         )
-        if reason in ("already_inside", "full"):
+        if reason in ("already_inside", "full", "gate_closed"):
             self._shared.replies.when_durable(decision, partial(self._tell, car), is_read=True)
         else:
             self._tell(car, decision)

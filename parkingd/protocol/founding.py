@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from parkingd.core.events import FLAG_MERGED, Enter, Found, Join
+from parkingd.core.events import FLAG_MERGED, Enter, Found, Join, Setting
 from parkingd.core.ids import Now
 from parkingd.core.lot import lot_id
 from parkingd.core.records import Stay
+from parkingd.core.registers import DEFAULT_THRESHOLDS, THRESHOLD_KEYS
 from parkingd.core.stays import stay_cause, stay_since_ms
 from parkingd.protocol.codec import pack_record
 from parkingd.protocol.effects import Level, StartOver, StartOverReason
@@ -141,6 +142,10 @@ class Founding:
         self._mint_join(now)
         found = Found(lot, settings.spaces, settings.gates, settings.admission)
         shared.replica.mint(found, physical)
+        pairs = zip(THRESHOLD_KEYS, settings.thresholds, DEFAULT_THRESHOLDS, strict=True)
+        for key, percent, default in pairs:
+            if percent != default:
+                shared.replica.mint(Setting(key, percent, None, "founded"), physical)
         self.founded_here = True
         shared.outbox.notice(
             Level.INFO, "lot_founded", lot=lot.hex(), spaces=settings.spaces, gates=settings.gates

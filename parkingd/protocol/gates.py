@@ -624,17 +624,34 @@ class Gates:
         ]
 
     def _row(self, gate: int, names: tuple[str, ...], live: dict[str, int]) -> GateRow:
+        record = self._shared.replica.state.record
+        owner, state, target = self._served_by(gate, names, live)
         claim = self._claim(gate)
-        epoch = 0 if claim is None else claim.epoch
+        return GateRow(
+            gate,
+            owner,
+            0 if claim is None else claim.epoch,
+            state,
+            names,
+            target,
+            record.mode(gate),
+            record.mode_reason(gate),
+        )
+
+    def _served_by(
+        self, gate: int, names: tuple[str, ...], live: dict[str, int]
+    ) -> tuple[str | None, str, str | None]:
+        """(owner, state, target)."""
+        claim = self._claim(gate)
         if len(names) > 1:
             owner = claim.owner if claim is not None and claim.owner in names else names[0]
-            return GateRow(gate, owner, epoch, CONTESTED, names)
+            return owner, CONTESTED, None
         if names:
-            return GateRow(gate, names[0], epoch, SERVED, names)
+            return names[0], SERVED, None
         is_moving = claim is not None and claim.phase == PHASE_RELEASED
         if is_moving and claim is not None and claim.target in live:
-            return GateRow(gate, None, epoch, MOVING, (), claim.target)
-        return GateRow(gate, None, epoch, UNOWNED, ())
+            return None, MOVING, claim.target
+        return None, UNOWNED, None
 
     def _watch(self, now: Now) -> None:
         """Remember gates with two owners, for those who look later."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias, assert_never
 
 from parkingd.core.ids import Now
+from parkingd.protocol.changing import Changing
 from parkingd.protocol.commands import (
     AskToEnter,
     Command,
@@ -25,12 +26,16 @@ from parkingd.protocol.commands import (
     ReadLog,
     ReadLot,
     ReadMembers,
+    ReadSettings,
     ReadStatus,
     ReadVehicles,
     RecordExit,
     Remove,
     SetGates,
+    SetLot,
+    SetMode,
     SetSpaces,
+    SetThreshold,
     Track,
     WaitFor,
     Where,
@@ -40,7 +45,7 @@ from parkingd.protocol.forgetting import Fences
 from parkingd.protocol.leaving import Leaving
 from parkingd.protocol.outbox import storage_failure
 from parkingd.protocol.outcomes import ErrorCode as Code
-from parkingd.protocol.outcomes import Failure, GateList, LogPage, VehicleList
+from parkingd.protocol.outcomes import Failure, GateList, LogPage, Outcome, VehicleList
 from parkingd.protocol.reports import Reports
 from parkingd.protocol.roots import Roots
 from parkingd.protocol.shared import Shared
@@ -53,7 +58,7 @@ RETRY_MS: Final = 100
 """How often waiting requests are looked at when nothing else happens."""
 
 Page: TypeAlias = VehicleList | LogPage
-Change: TypeAlias = Track | RecordExit | SetSpaces | SetGates | Correct | Remove | ImportRows
+Change: TypeAlias = Track | RecordExit | SetLot | Correct | Remove | ImportRows
 
 
 class Intake:
@@ -72,6 +77,7 @@ class Intake:
     ) -> None:
         self._shared = shared
         self._desk = Desk(shared)
+        self._changing = Changing(shared)
         self._fences = fences
         self._leaving = leaving
         self._reports = reports
@@ -122,39 +128,39 @@ class Intake:
     def _perform(self, handle: int, command: Command, now: Now) -> None:
         replies = self._shared.replies
         match command:
-            case (
-                Track()
-                | RecordExit()
-                | SetSpaces()
-                | SetGates()
-                | Correct()
-                | Remove()
-                | ImportRows()
-            ):
+            case Track() | RecordExit() | Correct() | Remove() | ImportRows():
                 replies.answer(handle, self._refusal() or self._desk.perform(command, now))
+            case SetSpaces() | SetGates() | SetThreshold() | SetMode():
+                replies.answer(handle, self._refusal() or self._changing.perform(command, now))
             case ForgetMember():
                 outcome = self._refusal() or self._fences.forget(handle, command.name, now)
                 if outcome is not None:
                     replies.answer(handle, outcome)
-            case ReadLot():
-                replies.answer(handle, self._reports.lot(), is_read=True)
-            case Where():
-                replies.answer(handle, self._reports.vehicle(command.plate), is_read=True)
+            case ReadLot() | Where() | ReadGates() | ReadSettings():
+                replies.answer(handle, self._read(command, now), is_read=True)
             case ReadVehicles():
                 self._begin_pages(handle, self._reports.vehicle_pages())
             case ReadLog():
                 self._begin_pages(handle, self._reports.log_pages())
             case ReadDigest():
                 self._roots.ask(handle, now)
-            case ReadGates():
-                rows = self._reports.gates(now)
-                replies.answer(handle, GateList(rows), is_read=True)
             case (
                 ReadStatus() | ReadMembers() | ReadCandidates() | WaitFor() | Leave() | AskToEnter()
             ):
                 raise AssertionError("the node answers these itself")
             case _:
                 assert_never(command)
+
+    def _read(self, command: ReadLot | Where | ReadGates | ReadSettings, now: Now) -> Outcome:
+        match command:
+            case ReadLot():
+                return self._reports.lot()
+            case Where(plate=plate):
+                return self._reports.vehicle(plate)
+            case ReadGates():
+                return GateList(self._reports.gates(now))
+            case ReadSettings():
+                return self._changing.settings()
 
     def _refusal(self) -> Failure | None:
         if self._leaving.is_leaving:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from parkingd.core import registers
+
 FRAME_BYTES_MAX: Final = 64 * 1024
 """One message is one frame. 64 KiB keeps decoding under 15 ms whatever the bytes say."""
 
@@ -30,11 +32,11 @@ PLATE_LENGTH_MAX: Final = 16
 RAW_LENGTH_MAX: Final = 64
 TEXT_LENGTH_MAX: Final = 200
 
-GATES_MAX: Final = 1_000
+GATES_MAX: Final = registers.GATES_MAX
 EPOCH_SEEN_MAX: Final = 2**48
 """The highest epoch that a barrier may say it has seen: a claim a second for nine million years. It
 leaves the wire's own bound (2**63) out of reach."""
-SPACES_MAX: Final = 10_000_000
+SPACES_MAX: Final = registers.SPACES_MAX
 
 REPLICAS_MAX: Final = 4_096
 """Replica ids in one vector: 200 live nodes and twenty years of replaced disks."""

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from parkingd.core.gates import Fence
 from parkingd.core.ids import Dot, ReplicaId
+from parkingd.core.registers import DEFAULT_THRESHOLDS, Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,10 @@ class GateRow:
     """Names of all living claimants, sorted."""
     target: str | None = None
     """To whom it is moving."""
+    mode: str = "auto"
+    """``open``: every car is let in; ``closed``: none is; ``auto``: the ordinary rules hold."""
+    mode_reason: str = ""
+    """Why, in the words of who set it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +105,13 @@ class Lot:
     free: int
     overbooked: int
     state: str
-    """``open``, ``almost_full``, ``full`` or ``closed``."""
+    """``open``, ``almost_full``, ``full`` or ``closed``: every gate is."""
     admission: str
     conflicts: tuple[str, ...]
     """Plates that are inside more than once."""
     warnings: tuple[str, ...] = ()
+    thresholds: Thresholds = DEFAULT_THRESHOLDS
+    """Where it becomes almost full and full, in percent of the spaces."""
 
 
 VehicleRow: TypeAlias = tuple[str, int, int, str, ReplicaId, int, bool]
@@ -210,6 +217,40 @@ class CandidateList:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingChange:
+    """One register: what it was, and what it is now."""
+
+    key: str
+    """As `settings` lists it."""
+    old: int | str
+    new: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting of the lot, and who changed it last."""
+
+    key: str
+    """``spaces``, ``gates``, ``admission``, ``almost-full``, ``almost-full-clear``, ``full``,
+    ``full-clear``, or ``gate-N`` for the mode of a gate."""
+    value: int | str
+    old: int | str | None
+    """What it was before; None: that is not known, or there was nothing before."""
+    by: str | None
+    """The node where it was changed, or that founded the lot; None: this is the default."""
+    time: int | None
+    """Wall milliseconds of that."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingList:
+    """In a fixed order, the gates at the end."""
+
+    items: tuple[SettingRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """A repair, a removal, a setting or a forgotten member."""
 
@@ -218,6 +259,8 @@ class Change:
     warnings: tuple[str, ...] = ()
     what: str = ""
     """One sentence for people: what changed, from what to what."""
+    settings: tuple[SettingChange, ...] = ()
+    """What was set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +326,7 @@ class ErrorCode:
     NOT_INSIDE = "not_inside"
     UNKNOWN_MEMBER = "unknown_member"
     REQUEST_REUSED = "request_reused"
+    NOT_CURRENT = "not_current"
     ALREADY_INSIDE = "already_inside"
     IN_CONFLICT = "in_conflict"
     MEMBER_ALIVE = "member_alive"
@@ -315,6 +359,7 @@ Outcome: TypeAlias = (
     | Status
     | Digest
     | CandidateList
+    | SettingList
     | Change
     | ImportResult
     | Wait

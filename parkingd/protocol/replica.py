@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from parkingd.core.causal import CausalContext
-from parkingd.core.events import Body, Event, Seal
+from parkingd.core.events import Body, Event, Seal, Setting
 from parkingd.core.hybrid import physical_ms
 from parkingd.core.ids import Dot, ReplicaId, Vector
 from parkingd.core.records import Record
@@ -141,7 +141,19 @@ class Replica:
     # --- minting and applying ------------------------------------------------------------
 
     def mint(self, body: Body, physical: int) -> Event:
-        """Make, apply and queue for the disk one own event. ``physical``: wall milliseconds."""
+        """Make, apply and queue for the disk one own event. ``physical``: wall milliseconds.
+
+        One that takes the lot across a limit is followed by another that remembers it: see
+        `registers`.
+        """
+        before = self.state.fullness()
+        event = self._mint(body, physical)
+        if self.state.fullness() != before or isinstance(body, Setting):
+            for key, holds in self.state.forgotten_fullness(before):
+                self._mint(Setting(key, int(holds), None), physical)
+        return event
+
+    def _mint(self, body: Body, physical: int) -> Event:
         state = self.state
         event = Event(self.id, self.own_seq + 1, state.clock.mint(physical), body)
         packed = pack_event(event)

@@ -21,6 +21,7 @@ from parkingd.core.events import (
 )
 from parkingd.core.ids import Now, ReplicaId, replica_hex
 from parkingd.core.plates import normalise_plate
+from parkingd.core.registers import HELD_KEYS, OPEN, Thresholds
 from parkingd.core.stays import stay_since_ms
 from parkingd.protocol.codec import unpack_event_untrusted
 from parkingd.protocol.desk import invalid_plate
@@ -45,9 +46,6 @@ from parkingd.protocol.shared import Shared
 PAGE_ROWS: Final = 2_000
 """Rows made in one turn of the loop: a few milliseconds."""
 
-ALMOST_FULL_SHARE: Final = 0.9
-"""A lot with this share of its spaces taken is shown as almost full."""
-
 BLOCKED_MARKS: Final = 1_000
 """So many exit marks that cannot be collected are worth a warning."""
 
@@ -66,12 +64,6 @@ class Reports:
         record, stays = shared.replica.state.record, shared.replica.state.stays
         assert shared.lot is not None
         spaces, inside = record.spaces, stays.visible_count
-        if inside >= spaces:
-            word = "full"
-        elif inside >= spaces * ALMOST_FULL_SHARE:
-            word = "almost_full"
-        else:
-            word = "open"
         conflicts = tuple(sorted(stays.conflicts))
         return Lot(
             shared.lot.hex(),
@@ -79,10 +71,11 @@ class Reports:
             inside,
             spaces - inside,
             max(0, inside - spaces),
-            word,
+            record.state_word(inside),
             record.admission,
             conflicts,
             self._storage_warnings(),
+            record.thresholds,
         )
 
     def vehicle_pages(self) -> Iterator[VehicleList]:
@@ -181,14 +174,8 @@ class Reports:
                 lines.append(f"overbooked by {lot.overbooked}")
             if lot.conflicts:
                 lines.append(f"{len(lot.conflicts)} plates are inside more than once: see `lot`")
-            for key, own in (
-                ("spaces", shared.settings.spaces),
-                ("gates", shared.settings.gates),
-                ("admission", shared.settings.admission),
-            ):
-                value = state.record.setting(key)
-                if key in shared.configured and value != own:
-                    lines.append(f"{key} is {value} in the lot and {own} in this configuration")
+            lines.extend(self._raised())
+            lines.extend(self._configured_otherwise())
         if state.stays.anomalies:
             lines.append(
                 f"{len(state.stays.anomalies)} entries and exits that did not see each other lie "
@@ -201,6 +188,28 @@ class Reports:
             for fenced in state.fenced_replicas()
         )
         return tuple(lines)
+
+    def _raised(self) -> Iterator[str]:
+        """Gates that let every car in are easily forgotten."""
+        record = self._shared.replica.state.record
+        for gate in range(1, record.gates + 1):
+            if record.mode(gate) == OPEN:
+                reason = record.mode_reason(gate)
+                yield f"gate {gate} is held open{': ' if reason else ''}{reason}"
+
+    def _configured_otherwise(self) -> Iterator[str]:
+        """What the configuration says of the lot counts only when that is founded."""
+        shared = self._shared
+        record, settings = shared.replica.state.record, shared.settings
+        pairs: list[tuple[str, object, object]] = [
+            ("spaces", record.spaces, settings.spaces),
+            ("gates", record.gates, settings.gates),
+            ("admission", record.admission, settings.admission),
+            *zip(Thresholds._fields, record.thresholds, settings.thresholds, strict=True),
+        ]
+        for key, value, own in pairs:
+            if key in shared.configured and value != own:
+                yield f"{key} is {value} in the lot and {own} in this configuration"
 
     def _blocked(self) -> str:
         state = self._shared.replica.state
@@ -233,8 +242,12 @@ def _log_row(event: Event) -> LogRow:
             detail = name
         case Found(spaces=spaces, gates=gates):
             detail = f"{spaces} spaces, {gates} gates"
-        case Setting(key=key, value=value):
-            detail = f"{key} = {value}"
+        case Setting(key=key) if key in HELD_KEYS:
+            what = "almost full" if key == HELD_KEYS[0] else "full"
+            detail = f"the lot is {what}" if event.body.value else f"the lot is no longer {what}"
+        case Setting(key=key, value=value, reason=reason, old=old):
+            detail = f"{key} = {value}" if old is None else f"{key}: {old} -> {value}"
+            detail += f" ({reason})" if reason else ""
         case Claim(gate=gate, owner=owner, epoch=epoch, target=target):
             to = "" if target is None else f", released to {target}"
             detail = f"{owner}, epoch {epoch}{to}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parkingd.core.registers import DEFAULT_THRESHOLDS, Thresholds
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
@@ -17,6 +19,8 @@ class NodeSettings:
     """Used only by the node that founds the lot, as are gates and admission."""
     gates: int = 4
     admission: str = "local"
+    thresholds: Thresholds = DEFAULT_THRESHOLDS
+    """Of almost full and full, in percent; likewise."""
     ephemeral: bool = False
     """Nothing of this node outlives it: it seals its replica when it leaves."""
     port: int = 0

@@ -31,13 +31,13 @@ from parkingd.core.events import (
     Transfer,
 )
 from parkingd.core.ids import REQUEST_ID_BYTES, SEQ_MAX, Dot, ReplicaId
+from parkingd.core.registers import is_key
 from parkingd.protocol import checks
 from parkingd.protocol.limits import (
     CAUSES_MAX,
     COVERS_MAX,
     GATES_MAX,
     INTERVALS_MAX,
-    NAME_LENGTH_MAX,
     SPACES_MAX,
 )
 
@@ -247,18 +247,30 @@ def _claim(fields: Fields, _: ReplicaId) -> Claim:
 
 
 def _setting_fields(body: Setting, _: ReplicaId) -> Fields:
-    return (body.key, body.value, body.request)
+    head = (body.key, body.value, body.request)
+    if body.old is not None:
+        return (*head, body.reason, body.old)
+    return (*head, body.reason) if body.reason else head
 
 
 def _setting(fields: Fields, _: ReplicaId) -> Setting:
-    value = fields[1]
+    key = checks.text(fields[0], "key")
+    if not is_key(key):
+        raise checks.malformed("key")
+    old = fields[4] if len(fields) > 4 else None
     return Setting(
-        checks.text(fields[0], "key", NAME_LENGTH_MAX),
-        checks.text(value, "value")
-        if type(value) is str
-        else checks.integer(value, -SETTING_MAX, SETTING_MAX, "value"),
+        key,
+        _value(fields[1], "value"),
         _request(fields[2]),
+        checks.text(fields[3], "reason") if len(fields) > 3 else "",
+        None if old is None else _value(old, "old"),
     )
+
+
+def _value(value: object, what: str) -> int | str:
+    if type(value) is str:
+        return checks.text(value, what)
+    return checks.integer(value, -SETTING_MAX, SETTING_MAX, what)
 
 
 def _capacity_fields(body: Capacity, _: ReplicaId) -> Fields:

@@ -26,12 +26,15 @@ from parkingd.protocol.commands import (
     ReadLog,
     ReadLot,
     ReadMembers,
+    ReadSettings,
     ReadStatus,
     ReadVehicles,
     RecordExit,
     Remove,
     SetGates,
+    SetMode,
     SetSpaces,
+    SetThreshold,
     Track,
     WaitFor,
     Where,
@@ -57,6 +60,8 @@ from parkingd.protocol.outcomes import (
     MemberRow,
     Outcome,
     RowFailure,
+    SettingList,
+    SettingRow,
     Status,
     Vehicle,
     VehicleList,
@@ -134,8 +139,12 @@ class FakeNode:
             case ReadCandidates():
                 row = CandidateRow("static", "10.0.0.9:7744", None, "refused", "\x1b[2Jno")
                 return (CandidateList((row,)),)
-            case SetSpaces() | SetGates() | Correct() | Remove():
+            case SetSpaces() | SetGates() | SetThreshold() | SetMode() | Correct() | Remove():
                 return (Change(((REPLICA, 1),), ((REPLICA, 9),), (), "as asked"),)
+            case ReadSettings():
+                spaces = SettingRow("spaces", 120, 100, "gary", NOON_MS, "fair week")
+                full = SettingRow("full", 100, None, None, None, "")
+                return (SettingList((spaces, full)),)
             case ForgetMember(name=name):
                 if name == "nobody":
                     return (Failure("unknown_member", "no member of that name"),)

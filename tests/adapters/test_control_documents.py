@@ -20,6 +20,7 @@ from parkingd.protocol.commands import (
     ReadGates,
     ReadLot,
     ReadMembers,
+    ReadSettings,
     ReadStatus,
     ReadVehicles,
     RecordExit,
@@ -71,7 +72,8 @@ FIELDS: list[tuple[Command, str, set[str]]] = [
     ),
     (ReadCandidates(), "CandidateList", {"items"}),
     (Correct("A", "B", None), "Change", {"closed", "created", "warnings"}),
-    (SetGates(6, None), "Change", {"closed", "created", "warnings"}),
+    (SetGates(6, None), "Change", {"closed", "created", "warnings", "settings"}),
+    (ReadSettings(), "SettingList", {"items"}),
     (ImportRows(()), "ImportResult", {"accepted", "skipped", "failed", "failed_count"}),
     (WaitFor(()), "Wait", {"met", "conditions"}),
     (Leave(), "Left", {"final_seq", "safe_with"}),
@@ -181,6 +183,16 @@ def test_items_have_the_fields_of_the_contract() -> None:
         "state": "served",
         "claims": ["gary"],
         "target": None,
+        "mode": "auto",
+        "mode_reason": "",
+    }
+    assert first(ReadSettings()) == {
+        "key": "spaces",
+        "value": 120,
+        "old": 100,
+        "by": "gary",
+        "time": NOON,
+        "reason": "fair week",
     }
     assert first(ReadMembers())["replica"] == "00000000000000ab"
     assert set(first(ReadCandidates())) == {"source", "address", "name", "state", "detail"}

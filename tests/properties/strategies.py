@@ -10,6 +10,7 @@ from parkingd.core import events as ev
 from parkingd.core.gates import SCORE_MAX, Fence
 from parkingd.core.ids import REPLICA_MAX, SEQ_MAX
 from parkingd.core.records import Record, RequestEffect
+from parkingd.core.registers import KEY_LENGTH_MAX
 from parkingd.protocol import messages as msg
 from parkingd.protocol.checks import INCARNATION_MAX, NONCE_MAX, TIME_MAX, WALL_MS_MAX
 from parkingd.protocol.limits import EPOCH_SEEN_MAX, GATES_MAX, SPACES_MAX
@@ -33,6 +34,7 @@ names = st.builds(
     st.text(NAME_LETTERS + "._-", max_size=62),
 )
 texts = st.text(max_size=60)
+setting_values = st.integers(-(2**63) + 1, 2**63 - 1) | texts
 replicas = upwards(REPLICA_MAX)
 several_replicas = st.lists(replicas, max_size=4).map(tuple)
 seqs = upwards(SEQ_MAX)
@@ -114,7 +116,12 @@ bodies: dict[type, st.SearchStrategy[ev.Body]] = {
         ev.Claim, gates, numbers, names, incarnations, st.integers(0, 1), st.none() | names
     ),
     ev.Setting: st.builds(
-        ev.Setting, names, st.integers(-(2**63) + 1, 2**63 - 1) | texts, requests
+        ev.Setting,
+        st.text(NAME_LETTERS, min_size=1, max_size=KEY_LENGTH_MAX),
+        setting_values,
+        requests,
+        texts,
+        st.none() | setting_values,
     ),
     ev.Capacity: st.builds(ev.Capacity, st.integers(-SPACES_MAX, SPACES_MAX)),
     ev.Transfer: st.builds(ev.Transfer, replicas, numbers),

@@ -63,8 +63,8 @@ def test_an_event_ignores_what_a_newer_node_appended(kind: type) -> None:
     def claim(body: ev.Body) -> None:
         event = ev.Event(5, 6, 7, body)
         fields = msgpack.unpackb(codec.pack_event(event))
-        full = {ev.Enter: 9, ev.Exit: 10}.get(type(body), 0)
-        defaults = {5: [], 8: 0} if isinstance(body, ev.Enter) else {}
+        full = {ev.Enter: 9, ev.Exit: 10, ev.Setting: 7}.get(type(body), 0)
+        defaults = {ev.Enter: {5: [], 8: 0}, ev.Setting: {5: ""}}.get(type(body), {})
         fields += [defaults.get(place) for place in range(len(fields), full)]
         packed = msgpack.packb([*fields, [1.5, "later"]])
         assert codec.unpack_event_untrusted(5, 6, packed) == event
@@ -98,6 +98,14 @@ def test_a_plain_enter_takes_at_most_42_bytes() -> None:
         [3, 1, "A" * 17, 1, None],
         [3, 1, "Ä\u202e", 1, None],
         [3, 1, b"AB", 1, None],
+        [8, 1, "", 1, None],
+        [8, 1, "a-b", 1, None],
+        [8, 1, "a" * 17, 1, None],
+        [8, 1, "ä", 1, None],
+        [8, 1, "full", 1.5, None],
+        [8, 1, "full", 1, None, None],
+        [8, 1, "full", 1, None, "r" * 201],
+        [8, 1, "full", 1, None, "", 1.5],
         [3, 1, "AB", 1_001, None],
         [3, 1, "AB", True, None],
         [3, 1, "AB", 1, b"short"],

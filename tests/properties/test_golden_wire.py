@@ -81,6 +81,9 @@ BODIES: tuple[ev.Body, ...] = (
     ev.Seal(OTHER, 300, ((303, 303), (310, 320))),
 )
 
+REASONED = ev.Setting("almostfull", 85, CAUSE, "fair week", 90)
+"""With the two fields that came later; the lines of `BODIES` are without."""
+
 STAY = (4, REPLICA, TIME, "MÜKR1", 3, CAUSE, ("mü-kr 1", WALL_MS, ev.FLAG_ADMITTED))
 PLAIN_STAY = (5, OTHER, TIME + 9, "AB12", 1, None, None)
 MARK = (6, REPLICA, TIME + 5, "MÜKR1", 2, CAUSE, (CAUSE,), ev.MATCHED_EXACT, WALL_MS)
@@ -105,6 +108,7 @@ def current_lines() -> dict[str, bytes]:
     for body in BODIES:
         event = ev.Event(REPLICA, 8, TIME, body)
         lines[f"event/{type(body).__name__}"] = codec.pack_event(event)
+    lines["event/Setting/reason"] = codec.pack_event(ev.Event(REPLICA, 8, TIME, REASONED))
     lines["small"] = codec.pack_small([ev.Event(REPLICA, 8, TIME, BODIES[0])])[0]
     lines["record/stay"] = codec.pack_record(STAY)
     lines["record/mark"] = codec.pack_record(MARK)
@@ -135,6 +139,11 @@ def test_a_golden_frame_still_means_the_same(message: msg.Message) -> None:
 def test_a_golden_event_still_means_the_same(body: ev.Body) -> None:
     packed = golden_lines()[f"event/{type(body).__name__}"]
     assert codec.unpack_event_untrusted(REPLICA, 8, packed) == ev.Event(REPLICA, 8, TIME, body)
+
+
+def test_a_golden_setting_with_its_reason_still_means_the_same() -> None:
+    packed = golden_lines()["event/Setting/reason"]
+    assert codec.unpack_event_untrusted(REPLICA, 8, packed) == ev.Event(REPLICA, 8, TIME, REASONED)
 
 
 def test_golden_records_still_mean_the_same() -> None:

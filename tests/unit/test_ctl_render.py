@@ -42,7 +42,7 @@ GATES = envelope(
     0,
     {
         "items": [
-            gate(1, "gary", 7, "served"),
+            gate(1, "gary", 7, "served") | {"mode": "closed", "mode_reason": "ice"},
             gate(2, "gary", 9, "contested", claims=["gary", "joe"]),
             gate(3, "gary", 12, "moving", target="mary"),
             gate(4, None, 8, "unowned"),
@@ -191,7 +191,7 @@ def test_a_decision_in_tsv_has_a_line_per_field_with_the_fence_in_one() -> None:
 def test_a_table_of_gates_says_in_words_what_is_wrong_with_them() -> None:
     assert list(as_table(GATES, colour=False)) == [
         "GATE  OWNER  EPOCH  STATE      NOTE",
-        "1     gary   7      served",
+        "1     gary   7      served     held closed: ice",
         "2     gary   9      contested  claimed by gary, joe",
         "3     gary   12     moving     to mary",
         "4     -      8      unowned    nobody serves it",
@@ -208,10 +208,10 @@ def test_colour_only_repeats_the_state_of_a_gate() -> None:
 
 def test_gates_for_programs_have_the_fields_of_the_contract() -> None:
     assert list(as_tsv(GATES))[:4] == [
-        "gate\towner\tepoch\tstate\tclaims\ttarget",
-        "1\tgary\t7\tserved\tgary\t",
-        "2\tgary\t9\tcontested\tgary,joe\t",
-        "3\tgary\t12\tmoving\tgary\tmary",
+        "gate\towner\tepoch\tstate\tclaims\ttarget\tmode\tmode_reason",
+        "1\tgary\t7\tserved\tgary\t\tclosed\tice",
+        "2\tgary\t9\tcontested\tgary,joe\t\t\t",
+        "3\tgary\t12\tmoving\tgary\tmary\t\t",
     ]
     line = json.loads(next(iter(as_jsonl(GATES))))
     assert (line["kind"], line["node"]) == ("Gate", "gary")

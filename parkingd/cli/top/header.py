@@ -10,7 +10,6 @@ from parkingd.cli.top.model import BUCKET_S, BUCKETS, MINUTE_BUCKETS, Model, Mom
 from parkingd.cli.top.panels import STATE_STYLES, clock, plate_shown
 from parkingd.cli.top.reading import Lot, ago
 from parkingd.cli.top.ui import Panel, Ui
-from parkingd.protocol.reports import ALMOST_FULL_SHARE
 
 BAR_WIDTH_MAX: Final = 100
 """A space each in a lot of a hundred; longer bars tell nothing more."""
@@ -146,7 +145,7 @@ def bar(lot: Lot, width: int, style: str, glyphs: Glyphs) -> list[Part]:
         full = max(1, full)
     if lot.inside < lot.spaces:
         full = min(width - 1, full)
-    mark = max(0, min(width - 2, int(width * ALMOST_FULL_SHARE)))
+    mark = max(0, min(width - 2, width * lot.almost_full // 100))
     text = glyphs.full * full + glyphs.empty * (width - full)
     return [
         (text[: min(mark, full)], style),

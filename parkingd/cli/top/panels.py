@@ -35,6 +35,8 @@ STATE_STYLES: Final = {
     "full": "bad",
     "closed": "bad",
 }
+_MODE_STYLES: Final = {"open": "warn", "closed": "bad"}
+"""Of a gate that a person holds so."""
 _MEMBER_RANK: Final = {"suspect": 0, "dead": 1, "alive": 2, "left": 3}
 _GATE_RANK: Final = {"unowned": 0, "contested": 1, "moving": 2, "served": 3}
 
@@ -201,7 +203,7 @@ def gates(model: Model, ui: Ui, width: int, now: Moment) -> Drawing:
     chosen = [
         gate
         for gate in model.gates
-        if _matches(ui.filter_of(Panel.GATES), (gate.number, gate.state, _owner(gate, ui.glyphs)))
+        if _matches(ui.filter_of(Panel.GATES), _gate_words(gate, ui.glyphs))
     ]
     chosen.sort(key=_gate_order(ui.sort_of(Panel.GATES), model))
 
@@ -213,9 +215,11 @@ def gates(model: Model, ui: Ui, width: int, now: Moment) -> Drawing:
         age = ago((now.wall_ms - last.at_ms) / 1_000)
         return f"{last.direction} {plate} {age}", last.direction
 
+    mode: Column[Gate] = Column("mode", 6, _mode)
     columns: tuple[Column[Gate], ...] = (
         Column("gate", 4, lambda g: (str(g.number), "strong"), right=True),
         Column("state", 9, lambda g: (g.state, STATE_STYLES.get(g.state, "plain"))),
+        *((mode,) if any(gate.mode != "auto" for gate in model.gates) else ()),
         Column("owner", 0, lambda g: _owner(g, ui.glyphs)),
         Column("epoch", 5, lambda g: str(g.epoch), right=True),
         Column("last car", 15 if width < 72 else 24, last_car, from_width=44),
@@ -226,7 +230,21 @@ def gates(model: Model, ui: Ui, width: int, now: Moment) -> Drawing:
         for state in ("served", "moving", "unowned", "contested")
         if (count := sum(gate.state == state for gate in model.gates))
     ]
-    return Drawing(", ".join(counts), head, rows)
+    held = [
+        f"{count} held {mode}"
+        for mode in ("open", "closed")
+        if (count := sum(gate.mode == mode for gate in model.gates))
+    ]
+    return Drawing(", ".join((*counts, *held)), head, rows)
+
+
+def _mode(gate: Gate) -> Part:
+    return ("-", "dim") if gate.mode == "auto" else (gate.mode, _MODE_STYLES.get(gate.mode, "warn"))
+
+
+def _gate_words(gate: Gate, glyphs: Glyphs) -> tuple[object, ...]:
+    mode = "" if gate.mode == "auto" else gate.mode
+    return (gate.number, gate.state, mode, _owner(gate, glyphs))
 
 
 def _owner(gate: Gate, glyphs: Glyphs) -> str:

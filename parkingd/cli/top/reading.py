@@ -15,6 +15,9 @@ from typing import Any, Final
 from parkingd.adapters.document_values import Document
 from parkingd.cli.render import printable
 
+ALMOST_FULL_PERCENT: Final = 90
+"""Of a daemon that does not say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lot:
@@ -28,6 +31,8 @@ class Lot:
     admission: str
     conflicts: tuple[str, ...]
     """Plates that are inside more than once."""
+    almost_full: int = ALMOST_FULL_PERCENT
+    """Where the lot begins to be almost full, in percent of its spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class Gate:
     state: str
     claims: tuple[str, ...]
     target: str | None
+    mode: str = "auto"
+    """``open`` or ``closed`` while a person holds it so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,14 @@ def read_lot(document: object) -> Lot | None:
         read_text(document.get("state")),
         read_text(document.get("admission")),
         tuple(read_text(plate) for plate in _items(document, "conflict_plates")),
+        _almost_full(document.get("thresholds")),
     )
+
+
+def _almost_full(thresholds: object) -> int:
+    if not isinstance(thresholds, Mapping):
+        return ALMOST_FULL_PERCENT
+    return min(100, max(0, read_number(thresholds.get("almost_full", ALMOST_FULL_PERCENT))))
 
 
 def read_members(document: Document) -> tuple[Member, ...]:
@@ -132,6 +146,7 @@ def read_gates(document: Document) -> tuple[Gate, ...]:
             read_text(item.get("state")),
             tuple(read_text(name) for name in _items(item, "claims")),
             _optional(item.get("target")),
+            read_text(item.get("mode", "auto")),
         )
         for item in _maps(document)
     )
