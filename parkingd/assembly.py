@@ -16,11 +16,12 @@ from parkingd.adapters.keys import Cookie
 from parkingd.adapters.transport.curve import KeyPair
 from parkingd.config import Config
 from parkingd.core.ids import ReplicaId, replica_hex
+from parkingd.core.registers import Thresholds
 from parkingd.protocol.facts import Finding
 from parkingd.protocol.messages import Address
 from parkingd.protocol.settings import NodeSettings
 
-FOUNDING_KEYS = ("spaces", "gates", "admission")
+FOUNDING_KEYS = ("spaces", "gates", "admission", *Thresholds._fields)
 
 
 class Source(Protocol):
@@ -71,6 +72,7 @@ def node_settings(config: Config, port: int, pub_port: int) -> NodeSettings:
         spaces=config.spaces,
         gates=config.gates,
         admission=config.admission,
+        thresholds=config.thresholds,
         ephemeral=config.ephemeral,
         port=port,
         pub_port=pub_port,

@@ -22,7 +22,8 @@ from typing import Final
 from parkingd.adapters.discovery.addresses import valid_name
 from parkingd.adapters.rundir import control_socket_path, default_runtime_dir
 from parkingd.config.layers import Settings, Value, environment_layer, file_layer, quoted
-from parkingd.config.options import BY_KEY, FILE_VARIABLE, OPTIONS
+from parkingd.config.options import FILE_VARIABLE, OPTIONS
+from parkingd.core.registers import DEFAULT_THRESHOLDS, PERCENT_MAX, Thresholds
 from parkingd.errors import ConfigError
 from parkingd.protocol.limits import GATES_MAX, NAME_LENGTH_MAX, SPACES_MAX
 from parkingd.protocol.messages import Address
@@ -50,6 +51,11 @@ class Config:
     spaces: int
     gates: int
     admission: str
+    almost_full: int
+    """Percent of the spaces, as are the next three."""
+    almost_full_clear: int
+    full: int
+    full_clear: int
     host: str | None
     """IP address; None: all interfaces."""
     port: int | None
@@ -69,9 +75,14 @@ class Config:
     log_format: str | None
     """``text``, ``json``; None: by where the log goes."""
     origins: Mapping[str, str] = field(repr=False)
-    """Key of every setting -> ``default``, ``file PATH``, a variable or a flag."""
+    """Key of every setting -> ``default``, ``file PATH, line N``, a variable or a flag."""
     warnings: tuple[str, ...] = ()
     """What is allowed and still worth a word, one line each."""
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Where the lot is almost full and full, if this node founds it."""
+        return Thresholds(self.almost_full, self.almost_full_clear, self.full, self.full_clear)
 
     @property
     def control_path(self) -> Path:
@@ -94,17 +105,16 @@ def load_config(
     """
     path = config_file or environ.get(FILE_VARIABLE) or None
     from_environment, warnings = environment_layer(environ)
-    layers: list[tuple[str | None, Mapping[str, object]]] = []
-    if path is not None:
-        layers.append((f"file {path}", file_layer(path, environ)))
-    layers.append((None, from_environment))
-    layers.append((None, flags))
+    from_file, places = file_layer(path, environ) if path is not None else ({}, {})
+    layers: tuple[tuple[Mapping[str, object], Mapping[str, str]], ...] = (
+        (from_file, places),
+        (from_environment, {option.key: option.environment for option in OPTIONS}),
+        (flags, {option.key: option.flag for option in OPTIONS}),
+    )
     values: dict[str, Value] = {}
-    for depth, (origin, layer) in enumerate(layers):
+    for depth, (layer, origins) in enumerate(layers):
         for key, raw in layer.items():
-            option = BY_KEY[key]
-            named = origin or (option.flag if layer is flags else option.environment)
-            values[key] = Value(key, raw, named, depth)
+            values[key] = Value(key, raw, origins[key], depth)
     if "cookie" in flags:
         warnings.append("--cookie can be read by every user of this machine; use --cookie-file")
     config = _checked(Settings(values, environ), host_name, tuple(warnings))
@@ -127,6 +137,7 @@ def _checked(settings: Settings, host_name: str | None, warnings: tuple[str, ...
     cluster = settings.name("cluster", "default")
     ephemeral = settings.switch("ephemeral", False)
     cookie, cookie_file = _cookie(settings)
+    thresholds = _thresholds(settings)
     dns = settings.get("dns")
     if dns is not None and settings.get("srv") is None:
         warnings += (f"dns (from {dns.origin}) is for --srv, which is not given: it is not used",)
@@ -139,6 +150,10 @@ def _checked(settings: Settings, host_name: str | None, warnings: tuple[str, ...
         spaces=_or(settings.whole("spaces", 1, SPACES_MAX), 100),
         gates=_or(settings.whole("gates", 1, GATES_MAX), 4),
         admission=admission,
+        almost_full=thresholds.almost_full,
+        almost_full_clear=thresholds.almost_full_clear,
+        full=thresholds.full,
+        full_clear=thresholds.full_clear,
         host=_host(settings),
         port=settings.whole("port", 0, PORT_MAX),
         peers=settings.peers(),
@@ -162,6 +177,24 @@ def _default_name(host_name: str | None) -> str:
     if not valid_name(short[:NAME_LENGTH_MAX]):
         raise ConfigError(f"the host name {quoted(given)} is no name for a node", "give --name")
     return short[:NAME_LENGTH_MAX]
+
+
+def _thresholds(settings: Settings) -> Thresholds:
+    """Without a clear of its own a threshold ends as far below itself as it does by default."""
+    usual = DEFAULT_THRESHOLDS
+    almost = _or(settings.whole("almost_full", 1, PERCENT_MAX), usual.almost_full)
+    almost_clear = _or(
+        settings.whole("almost_full_clear", 1, PERCENT_MAX),
+        max(1, almost - (usual.almost_full - usual.almost_full_clear)),
+    )
+    full = _or(settings.whole("full", 1, PERCENT_MAX), usual.full)
+    full_clear = _or(settings.whole("full_clear", 1, PERCENT_MAX), full)
+    for key, at, clear in (("almost_full", almost, almost_clear), ("full", full, full_clear)):
+        if clear > at:
+            value = settings.get(f"{key}_clear")
+            assert value is not None
+            raise value.wrong(f"is above {key}, which is {at}", f"give 1 to {at}")
+    return Thresholds(almost, almost_clear, full, full_clear)
 
 
 def _cookie(settings: Settings) -> tuple[str | None, Path | None]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from parkingd.adapters.discovery.addresses import dialable, is_ip_address, valid_name
+from parkingd.config.lines import key_lines
 from parkingd.config.options import BY_KEY, DEFAULT, OPTIONS, OTHER_VARIABLES, suggestion
 from parkingd.errors import ConfigError
 from parkingd.protocol.limits import NAME_LENGTH_MAX
@@ -79,8 +80,8 @@ def environment_layer(environ: Mapping[str, str]) -> tuple[dict[str, str], list[
     return layer, warnings
 
 
-def file_layer(path: str, environ: Mapping[str, str]) -> dict[str, object]:
-    """What the TOML file sets; every key is known."""
+def file_layer(path: str, environ: Mapping[str, str]) -> tuple[dict[str, object], dict[str, str]]:
+    """What the TOML file sets, and where each of it stands; every key is known."""
     home = environ.get("HOME")
     full = home + path[1:] if home and path.startswith("~/") else path
     try:
@@ -94,16 +95,23 @@ def file_layer(path: str, environ: Mapping[str, str]) -> dict[str, object]:
     if len(data) > FILE_BYTES_MAX:
         raise ConfigError(f"the configuration file {path} is larger than 1 MiB", "see --config")
     try:
-        layer: dict[str, object] = tomllib.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        layer: dict[str, object] = tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"file {path} is not TOML: {error}", "correct it") from error
-    for key in layer:
+    lines = key_lines(text)
+    places = {
+        key: f"file {path}, line {lines[key]}" if key in lines else f"file {path}" for key in layer
+    }
+    for key, value in layer.items():
         if key not in BY_KEY:
+            inner = [name for name in value if name in BY_KEY] if isinstance(value, dict) else []
+            near = f" ({inner[0]} stands before every table)" if inner else suggestion(key, BY_KEY)
             raise ConfigError(
-                f"file {path}: unknown key {quoted(key)}{suggestion(key, BY_KEY)}",
+                f"{places[key]}: unknown key {quoted(key)}{near}",
                 f"the keys are {', '.join(BY_KEY)}",
             )
-    return layer
+    return layer, places
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from parkingd.config import Config, load_config
+from parkingd.config.lines import key_lines
 from parkingd.config.options import OPTIONS
+from parkingd.core.registers import Thresholds
 from parkingd.errors import ConfigError
 from parkingd.protocol.messages import Address
 
@@ -70,7 +75,7 @@ def test_each_layer_wins_over_the_one_below_and_is_named_as_the_origin(toml):
     assert (config.spaces, config.gates, config.cluster) == (100, 20, "file")
     assert config.origins["spaces"] == "--spaces"
     assert config.origins["gates"] == "PARKINGD_GATES"
-    assert config.origins["cluster"] == f"file {path}"
+    assert config.origins["cluster"] == f"file {path}, line 3"
     assert config.origins["name"] == "default"
 
 
@@ -149,6 +154,11 @@ def test_of_cookie_and_cookie_file_the_higher_layer_wins():
         ("spaces = 1.5", "is not a whole number"),
         ("spaces = 0", "from 1 to 10000000"),
         ("gates = 1001", "from 1 to 1000"),
+        ("almost_full = 0", "from 1 to 100"),
+        ("full = 101", "from 1 to 100"),
+        ("almost_full_clear = 95", "is above almost_full, which is 90; give 1 to 90"),
+        ("full = 90\nfull_clear = 91", "line 2) is above full, which is 90"),
+        ("[lot]\nspaces = 5", "line 1: unknown key 'lot' (spaces stands before every table)"),
         ("port = 65535", "from 0 to 65534"),
         ("port = -1", "out of range"),
         ("name = 7", "put it in quotes"),
@@ -190,6 +200,68 @@ def test_a_wrong_file_is_told_what_is_wrong_and_where(toml, text: str, expected:
     said = complaint(config_file=path)
     assert expected in said
     assert path in said
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("gates = 4\n# spaces = 1\n\nspaces = 0\n", 4),
+        ("gates = 4\r\n\r\nspaces = 0\r\n", 3),
+        ('"spaces" = 0', 1),
+        ("\n'spaces' = 0", 2),
+        ('\n\n"\\u0073paces" = 0', 3),
+        ("peers = [\n  'a:1', # spaces = 7 ]\n  'b:2',\n]\n  spaces=0", 5),
+        ('data_dir = """\nspaces = 7\n[spaces]\n"""\nspaces = 0', 5),
+        ("data_dir = '''a\n''b\nspaces = 7''''\nspaces = 0", 4),
+        ('data_dir = """a\\"""\nspaces = 7"""""\nspaces = 0', 3),
+        ('data_dir = "[{ \\" #"\nspaces = 0', 2),
+        ("spaces = [\n]", 1),
+        ("\n[spaces]\nspaces = 1", 2),
+        ("\n\n[[spaces]]\n", 3),
+        ("\nspaces.of.spaces = 1", 2),
+        ("[spaces . gates]\ngates = 1", 1),
+    ],
+)
+def test_a_wrong_value_is_found_in_its_line(toml, text: str, line: int):
+    path = toml(text)
+    assert f"(from file {path}, line {line}) is" in complaint(config_file=path)
+
+
+def test_a_key_of_another_table_is_not_taken_for_one_of_the_root():
+    text = "[a]\nspaces = 1\n[a.spaces]\nb = {spaces = 2}\n[[c]]\n'spaces' = 3\n"
+    assert key_lines(text) == {"a": 1, "c": 5}
+
+
+VALUES = (
+    "0",
+    "1979-05-27T07:32:00Z",
+    '"# [ { \\" "',
+    "'[\\'",
+    "[1, # ]\n  '''[\n''',\n]",
+    "{spaces = 2, a.b = '}'}",
+    '"""\nspaces = 1\n\\""" "" [spaces]"""""',
+    "'''\n[spaces]\n\\'''",
+)
+
+
+@given(st.lists(st.sampled_from(VALUES)), st.lists(st.sampled_from(VALUES)))
+def test_keys_are_found_whatever_stands_before_them(values: list[str], inner: list[str]):
+    text, lines = "", {}
+    for number, value in enumerate(values):
+        lines[f"key{number}"] = text.count("\n") + 1
+        text += f"key{number} = {value} # spaces = 1\n"
+    lines["table"] = text.count("\n") + 1
+    text += "[table]\n" + "".join(f"key{n} = {value}\n" for n, value in enumerate(inner))
+    assert tomllib.loads(text).keys() == lines.keys()
+    assert key_lines(text) == lines
+
+
+def test_thresholds_that_are_given_and_those_that_follow(toml):
+    path = toml("almost_full = 80\nfull = 95\n")
+    assert load(config_file=path).thresholds == Thresholds(80, 78, 95, 95)
+    assert load({"almost_full": "1"}).thresholds == Thresholds(1, 1, 100, 100)
+    environ = {"PARKINGD_ALMOST_FULL_CLEAR": "70"}
+    assert load({}, environ, config_file=path).thresholds == Thresholds(80, 70, 95, 95)
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path):
@@ -265,8 +337,8 @@ def test_peers_come_with_commas_and_each_once_and_flags_replace_them():
     ],
 )
 def test_a_name_in_the_dns_may_end_with_a_dot_and_means_the_same(name: str):
-    for given in (name, f"{name}.", f" {name} "):
-        assert load({}, {"PARKINGD_SRV": given}).srv == name
+    for typed in (name, f"{name}.", f" {name} "):
+        assert load({}, {"PARKINGD_SRV": typed}).srv == name
 
 
 @pytest.mark.parametrize(
