@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,19 @@ import pytest
 from parkingd.adapters.rundir import ControlLock, control_socket_path
 from parkingd.cli import ctl_target
 from parkingd.cli.ctl import main
-from parkingd.protocol.commands import AskToEnter, Correct, Remove, SetGates, Track, WaitFor
+from parkingd.protocol.commands import (
+    AskToEnter,
+    Correct,
+    Remove,
+    SetGates,
+    SetMode,
+    SetSpaces,
+    SetThreshold,
+    Track,
+    WaitFor,
+)
 from parkingd.protocol.outcomes import Decision, ErrorCode, Failure
-from tests.adapters.control_fake import REPLICA, RunningServer, running, vehicle_rows
+from tests.adapters.control_fake import NOON, REPLICA, RunningServer, running, vehicle_rows
 
 
 class Run(NamedTuple):
@@ -317,6 +328,46 @@ def test_arguments_reach_the_node_as_they_were_given(ctl: Ctl, server: RunningSe
     assert gates.gates == 6
     assert isinstance(enter, AskToEnter)
     assert (enter.plate, enter.gate) == ("abc 123", 3)
+
+
+def test_settings_and_gates_reach_the_node_as_they_were_given(
+    ctl: Ctl, server: RunningServer
+) -> None:
+    ctl("set", "spaces", "120", "--if-current", "100", "--reason", " fair week ")
+    ctl("set", "almost-full", "85", "--clear", "80")
+    ctl("set", "full", "97", "--if-current", "100")
+    ctl("gate", "close", "3", "--reason", "ice")
+    ctl("gate", "auto", "3")
+    seen = [replace(command, request=None) for command in server.node.seen]  # type: ignore[type-var, call-arg]
+    assert seen == [
+        SetSpaces(120, None, 100, "fair week"),
+        SetThreshold("almostfull", 85, 80, None),
+        SetThreshold("full", 97, None, None, 100),
+        SetMode(3, "closed", None, "ice"),
+        SetMode(3, "auto", None),
+    ]
+    table = ctl("settings", "-o", "table").out.splitlines()
+    assert table[1].split() == ["spaces", "120", "100", "gary", NOON, "fair", "week"]
+    assert table[2].split() == ["full", "100", "-", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("set", "spaces", "9", "--clear", "8"), "spaces has no --clear"),
+        (("set", "full", "90", "--clear", "91"), "cannot be clear at 91 % when it begins at 90 %"),
+        (("set", "almostfull", "9"), "did you mean almost-full?"),
+        (("gate", "closed", "2"), "did you mean close?"),
+        (("gate", "open", "two"), "invalid int value"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_setting_that_makes_no_sense_is_one_error_before_anybody_is_asked(
+    ctl: Ctl, server: RunningServer, words: tuple[str, ...], said: str
+) -> None:
+    run = ctl(*words)
+    assert (run.status, server.node.seen) == (2, [])
+    assert said in run.err
 
 
 def test_bytes_that_are_no_text_are_a_usage_error(ctl: Ctl, server: RunningServer) -> None:

@@ -166,6 +166,36 @@ def test_a_request_id_used_for_something_else_is_refused(
     assert gary.ctl("where", "REUSED1").status == 0
 
 
+def test_the_lot_is_changed_while_it_runs_and_every_node_says_who_did_it(trio: Trio) -> None:
+    gary, diane, _ = trio
+    spaces = gary.read("lot")["spaces"]
+    try:
+        change = gary.read(
+            "set", "spaces", spaces + 7, "--reason", "level 2", "--if-current", spaces
+        )
+        assert change["settings"] == [{"key": "spaces", "old": spaces, "new": spaces + 7}]
+        answer = gary.ctl("set", "spaces", 9, "--if-current", spaces)
+        assert (answer.status, answer.error["code"]) == (6, "not_current")
+        gary.read("set", "almost-full", 80, "--clear", 70)
+        gary.read("gate", "close", 2, "--reason", "ice")
+        agree(trio)
+        said = {item["key"]: item for item in diane.read("settings")["items"]}
+        assert (said["spaces"]["old"], said["spaces"]["value"]) == (spaces, spaces + 7)
+        assert (said["spaces"]["by"], said["spaces"]["reason"]) == ("gary", "level 2")
+        assert said["spaces"]["time"] is not None
+        assert diane.read("lot")["thresholds"]["almost_full_clear"] == 70
+        gate = diane.read("gates")["items"][1]
+        assert (gate["gate"], gate["mode"], gate["mode_reason"]) == (2, "closed", "ice")
+        denied = diane.ctl("enter", "CLOSED2", 2)
+        assert (denied.status, denied.document["reason"]) == (1, "gate_closed")
+        diane.read("gate", "open", 2)
+        assert diane.ctl("enter", "CLOSED2", 2).status == 0
+    finally:
+        diane.read("gate", "auto", 2)
+        diane.read("set", "almost-full", 90, "--clear", 88)
+        diane.read("set", "spaces", spaces)
+
+
 def test_wait_ends_with_status_4_when_its_time_is_up(trio: Trio) -> None:
     answer = trio[0].ctl("wait", "--for", "members=9", "--for", "ready", timeout_s=0.3)
     assert answer.status == 4

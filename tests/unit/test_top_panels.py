@@ -313,6 +313,29 @@ def test_the_bar_is_full_only_when_the_lot_is_and_empty_only_when_nobody_is_insi
         assert (UNICODE.full in made) == (inside > 0)
 
 
+@pytest.mark.parametrize("size", [SMALL, Size(120, 36)], ids=str)
+def test_a_gate_that_is_held_open_or_closed_says_so(size: Size) -> None:
+    assert "MODE" not in text(quiet(), size)
+    first, second, *rest = quiet().gates
+    gates = (replace(first, mode="closed"), replace(second, mode="open"), *rest)
+    model = replace(quiet(), gates=gates, lot=replace(QUIET, state="closed"))
+    shown = text(model, size)
+    for word in ("MODE", "closed", "1 held open, 1 held closed"):
+        assert word in shown, word
+    lines = [re.sub(r"\s+", " ", each) for each in drawn(model, size)]
+    assert any("1 served closed gary" in each for each in lines)
+    assert any("2 served open larry" in each for each in lines)
+    assert "2 served open" not in text(model, size, Ui(filters={Panel.GATES: "closed"}))
+
+
+@pytest.mark.parametrize(("percent", "column"), [(90, 45), (50, 25), (0, 0), (100, 48)])
+def test_the_mark_of_the_bar_stands_where_the_lot_becomes_almost_full(
+    percent: int, column: int
+) -> None:
+    parts = bar(replace(QUIET, almost_full=percent), 50, "good", UNICODE)
+    assert plain_text(cells(line(*parts), 50, False)).index(UNICODE.mark) == column
+
+
 def test_a_lot_without_spaces_has_no_bar() -> None:
     assert bar(replace(QUIET, spaces=0), 10, "good", UNICODE) == []
 
