@@ -69,6 +69,12 @@ while True:
 """
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that other tests keep busy is no news."""
+    monkeypatch.setattr(succession, "SLOW_COMMIT_MS", PATIENCE_S * 1_000)
+
+
 class Node:
     """A data directory, its open store and the facts heard from it."""
 

@@ -12,8 +12,8 @@ import zmq
 from parkingd.adapters.control_wire import Request, decode_reply, encode_request
 from tests.daemon.harness import PATIENCE_S, Cluster, Daemon
 
-FLOOD_S = 6.0
-"""Three times the silence after which a member is dead."""
+FLOOD_S = 4.0
+"""Twice the silence after which a member is dead."""
 
 CLIENTS = 40
 PIPELINED = 8

@@ -225,7 +225,7 @@ def test_the_second_signal_stops_it_at_once(cluster: Cluster) -> None:
     gary.process.send_signal(signal.SIGTERM)
     until(lambda: gary.events("leaving"), "gary is leaving")
     assert gary.is_running
-    assert gary.end(signal.SIGTERM, timeout_s=1.5) == 0
+    assert gary.end(signal.SIGTERM) == 0
     assert gary.events("stopped_at_once")
     diane.process.send_signal(signal.SIGCONT)
     gary = cluster.start("gary")

@@ -111,7 +111,7 @@ def test_a_full_disk_refuses_writes_answers_reads_and_recovers_by_itself(
     until(lambda: gary.ctl("track", plate, 1, *request).status == 0, "it recovers")
     assert gary.events("storage_recovered")
     assert gary.plates() == sorted([*acknowledged, plate])
-    assert gary.read("status")["warnings"] == []
+    assert vehicles["warnings"][0] not in gary.read("status")["warnings"]
     gary.end(signal.SIGKILL)
     again = cluster.start("gary", "--data-dir", disk.path)
     assert again.plates() == sorted([*acknowledged, plate])

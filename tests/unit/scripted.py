@@ -63,6 +63,8 @@ class Letter:
     process: int
     """Of the target; 0: whichever runs."""
     sender: Sender
+    kind: type[Message]
+    """Known from when it was posted: whoever looks for letters does not open them all."""
     frame: bytes
 
     @property
@@ -349,7 +351,8 @@ class Stage:
     ) -> None:
         if self._reaches(source, target):
             frame = source.encode(message)
-            self.letters.append(Letter(source.name, target.name, process, sender, frame))
+            letter = Letter(source.name, target.name, process, sender, type(message), frame)
+            self.letters.append(letter)
 
     def cut(self, *names: str) -> None:
         """Nothing passes between these and the others, until `heal`."""
@@ -386,7 +389,7 @@ class Stage:
     def _is_free(self, letter: Letter) -> bool:
         if self.boxes[letter.target].is_paused:
             return False
-        return not (self.holds and isinstance(letter.message, self.holds))
+        return letter.kind not in self.holds
 
     def _answer_knock(self, box: Box, address: Address) -> None:
         """A machine without the process refuses; one that cannot be reached is silent."""
@@ -414,7 +417,7 @@ class Stage:
         return [
             letter
             for letter in self.letters
-            if isinstance(letter.message, kind) and target in (None, self.boxes[letter.target])
+            if letter.kind is kind and target in (None, self.boxes[letter.target])
         ]
 
     def pass_ms(self, ms: int) -> None:

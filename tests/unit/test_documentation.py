@@ -175,7 +175,7 @@ def test_installing_and_running_is_one_line_and_so_is_installing_and_testing() -
     assert run.startswith("python3 -m venv .venv && .venv/bin/pip install . && ")
     assert run.split(" && ")[-1].split() == [".venv/bin/parkingd", "--name", "gary"]
     assert test.startswith("python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && ")
-    assert test.split(" && ")[-1].split() == [".venv/bin/python", "-m", "pytest", "-n", "2"]
+    assert test.split(" && ")[-1].split() == [".venv/bin/python", "-m", "pytest", "-n", "4"]
 
 
 def test_what_the_two_commands_install_is_declared() -> None:
