@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import errno
 import importlib
-import importlib.metadata
 import logging
 import os
 import platform
@@ -219,16 +218,18 @@ def _entry(flag: str, text: str) -> list[str]:
 
 def _version_text() -> str:
     """One line per part, name first, so that scripts can read it."""
+    from importlib import metadata  # Only here: it takes as long to load as half the daemon.
+
     libzmq = importlib.import_module("zmq").zmq_version()
     rows = [
         ("parkingd", __version__),
         ("wire", str(WIRE_VERSION)),
         ("Python", platform.python_version()),
-        ("pyzmq", importlib.metadata.version("pyzmq")),
+        ("pyzmq", metadata.version("pyzmq")),
         ("libzmq", libzmq),
-        ("msgpack", importlib.metadata.version("msgpack")),
-        ("zeroconf", importlib.metadata.version("zeroconf")),
-        ("dnspython", importlib.metadata.version("dnspython")),
+        ("msgpack", metadata.version("msgpack")),
+        ("zeroconf", metadata.version("zeroconf")),
+        ("dnspython", metadata.version("dnspython")),
     ]
     return "".join(f"{name} {version}\n" for name, version in rows)
 

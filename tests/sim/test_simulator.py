@@ -128,23 +128,24 @@ def test_a_failure_is_explained_with_the_command_that_replays_it(
 
 
 @pytest.mark.parametrize(
-    ("name", "seeds"),
+    ("name", "likely", "seeds"),
     [
-        ("marks-only-on-blind-exits", 3),
-        ("collection-against-the-live-view", 3),
-        ("chunks-applied-as-they-come", 3),
-        ("dots-reused-after-disk-loss", 8),
-        ("reply-before-the-commit", 3),
-        ("published-before-the-commit", 3),
-        ("truncated-reply-with-full-context", 10),
-        ("removals-of-a-covered-event-skipped", 10),
-        ("seal-in-one-phase", 20),
-        ("collection-without-the-second-clause", 20),
+        ("marks-only-on-blind-exits", 2, 3),
+        ("collection-against-the-live-view", 2, 3),
+        ("chunks-applied-as-they-come", 0, 3),
+        ("dots-reused-after-disk-loss", 5, 8),
+        ("reply-before-the-commit", 0, 3),
+        ("published-before-the-commit", 0, 3),
+        ("truncated-reply-with-full-context", 0, 10),
+        ("removals-of-a-covered-event-skipped", 6, 10),
+        ("seal-in-one-phase", 3, 20),
+        ("collection-without-the-second-clause", 10, 20),
     ],
 )
-def test_a_planted_fault_is_caught(name: str, seeds: int) -> None:
+def test_a_planted_fault_is_caught(name: str, likely: int, seeds: int) -> None:
+    """By the seed that did it last; when that one draws something else, by one of the first."""
     with faults.PLANTS[name]():
-        assert any(run(seed).code != PASSED for seed in range(seeds))
+        assert any(run(seed).code != PASSED for seed in (likely, *range(seeds)))
 
 
 def test_a_dot_with_two_payloads_is_a_violation() -> None:
