@@ -25,7 +25,7 @@ from typing import Final, NoReturn
 
 from parkingd.adapters.client import ControlClient
 
-START_S_MAX: Final = 10.0
+START_S_MAX: Final = 20.0
 """From the start of a process to its control socket: half a second, more on a busy machine."""
 
 STOP_S_MAX: Final = 10.0

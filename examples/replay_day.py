@@ -35,8 +35,8 @@ VICTIM: Final = "gary"
 KILLED_AT: Final = 12
 BACK_AT: Final = 15
 
-REQUEST_S_MAX: Final = 5.0
-AGREE_S_MAX: Final = 5.0
+REQUEST_S_MAX: Final = 15.0
+AGREE_S_MAX: Final = 15.0
 """Connected nodes become identical within a second; 5 s after one was away."""
 MEET_S_MAX: Final = 15.0
 

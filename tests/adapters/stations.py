@@ -16,7 +16,7 @@ from parkingd.protocol.messages import Address, Route
 CLUSTER = "default"
 KEYS = key_pair(bytes(range(32)))
 OTHER_KEYS = key_pair(bytes(range(32, 64)))
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
 
 
 class Station:

@@ -370,7 +370,7 @@ def test_a_real_name_server_is_understood(tmp_path: Path) -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not holds():
             await asyncio.sleep(0.005)
 

@@ -16,7 +16,7 @@ from parkingd.protocol.messages import Address
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not holds():
             await asyncio.sleep(0.005)
 

@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from parkingd.adapters.transport import dealers
+from parkingd.adapters.transport import transport as transport_module
 from parkingd.adapters.transport.monitor import LinkState
 from parkingd.adapters.transport.sockets import (
     FILES_WANTED,
@@ -381,7 +382,10 @@ def test_an_answer_along_a_route_that_is_gone_is_counted() -> None:
     play(act)
 
 
-def test_the_last_words_leave_before_close_returns() -> None:
+def test_the_last_words_leave_before_close_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine ten megabytes take longer than a node that leaves may wait."""
+    monkeypatch.setattr(transport_module, "CLOSE_LINGER_MS", 10_000)
+
     async def act(scene: Scene) -> None:
         node, leaver = scene.station().bind(), scene.station().bind()
         await subscribed(leaver, node)

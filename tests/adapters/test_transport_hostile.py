@@ -75,7 +75,7 @@ async def cut(connection: socket.socket) -> None:
     """Wait until the other side has hung up."""
     loop = asyncio.get_running_loop()
     with connection, contextlib.suppress(ConnectionResetError, BrokenPipeError):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while await loop.sock_recv(connection, 65_536):
                 pass
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from parkingd.adapters import succession
 from parkingd.adapters.data_dir import DataDir
 from parkingd.adapters.store import SqliteStore
 from parkingd.adapters.succession import begin_again
@@ -23,6 +24,12 @@ from tests.sim.disk import FakeDisk
 WALL_MS = 1_790_000_000_000
 A, B = 7, REPLICA_MAX - 1
 """B does not fit a signed 64-bit integer."""
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that other tests keep busy is no news."""
+    monkeypatch.setattr(succession, "SLOW_COMMIT_MS", 60_000)
 
 
 class Bench(ABC):
