@@ -18,7 +18,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -33,7 +33,14 @@ from parkingd.adapters.control_wire import (
     decode_reply,
     encode_request,
 )
-from parkingd.adapters.document_values import Document, envelope, log_items, vehicle_items
+from parkingd.adapters.document_values import (
+    Document,
+    conflict_items,
+    envelope,
+    log_items,
+    unmatched_items,
+    vehicle_items,
+)
 from parkingd.adapters.rundir import SOCKET_SUFFIX, lock_holder, lock_path
 from parkingd.errors import UsageError, WireError
 
@@ -55,6 +62,15 @@ CODE_DAEMON_STOPPED: Final = "daemon_stopped"
 CODE_NOT_PERMITTED: Final = "not_permitted"
 CODE_TIMED_OUT: Final = "timed_out"
 CODE_PROTOCOL_VERSION: Final = "protocol_version"
+
+
+_ITEMS_OF_ROWS: Final[Mapping[str, Callable[[Iterable[Iterable[Any]]], list[Document]]]] = {
+    "VehicleList": vehicle_items,
+    "EventList": log_items,
+    "ConflictList": conflict_items,
+    "UnmatchedList": unmatched_items,
+}
+"""What comes in pages, by kind."""
 
 
 class Trouble(NamedTuple):
@@ -178,8 +194,8 @@ def _no_collection() -> Iterator[None]:
 
 def items_of(page: Reply) -> list[Document]:
     """The items that a page brings as rows; none of an answer that has no pages."""
-    rows = page.body.get("rows", ())
-    return vehicle_items(rows) if page.kind == "VehicleList" else log_items(rows)
+    of_rows = _ITEMS_OF_ROWS.get(page.kind)
+    return [] if of_rows is None else of_rows(page.body.get("rows", ()))
 
 
 def document_of(page: Reply, items: list[Document]) -> Document:

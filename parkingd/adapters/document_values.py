@@ -82,6 +82,37 @@ def log_items(rows: Iterable[Iterable[Any]]) -> list[Document]:
     return items
 
 
+def conflict_items(rows: Iterable[Iterable[Any]]) -> list[Document]:
+    """Items of a ConflictList from rows (`outcomes.VehicleRow`): one for each plate."""
+    stays: dict[str, list[Document]] = {}
+    for stay in vehicle_items(rows):
+        del stay["conflict"]
+        plate = stay.pop("plate")
+        replica, seq = stay["dot"]
+        settle = f"parkingd-ctl remove {plate} --dot {replica}:{seq}"
+        stays.setdefault(plate, []).append(stay | {"settle": settle})
+    return [{"plate": plate, "stays": those} for plate, those in stays.items()]
+
+
+def unmatched_items(rows: Iterable[Iterable[Any]]) -> list[Document]:
+    """Items of an UnmatchedList from rows (`outcomes.UnmatchedRow`)."""
+    return [
+        {
+            "plate": plate,
+            "time": rfc3339(at_ms),
+            "gate": gate,
+            "node": node,
+            "dot": dot_document(replica, seq),
+            "alike": [
+                stay
+                | {"settle": f"parkingd-ctl remove {stay['plate']} --exit {replica:016x}:{seq}"}
+                for stay in vehicle_items(alike)
+            ],
+        }
+        for plate, at_ms, gate, node, replica, seq, alike in rows
+    ]
+
+
 class _Minutes(dict[int, str]):
     def __missing__(self, minute: int) -> str:
         text = self[minute] = rfc3339(minute * 60_000)[:17]

@@ -16,16 +16,19 @@ from typing import Final, TypeVar, cast
 
 from parkingd.adapters.document_values import (
     Document,
+    conflict_items,
     dot_document,
     fence_document,
     log_items,
     rfc3339,
+    unmatched_items,
     vehicle_items,
 )
 from parkingd.core.ids import replica_hex
 from parkingd.protocol.outcomes import (
     CandidateList,
     Change,
+    ConflictList,
     Decision,
     Digest,
     Entry,
@@ -40,6 +43,7 @@ from parkingd.protocol.outcomes import (
     Outcome,
     SettingList,
     Status,
+    UnmatchedList,
     Vehicle,
     VehicleList,
     Wait,
@@ -51,12 +55,16 @@ OutcomeT = TypeVar("OutcomeT", bound=Outcome)
 
 
 def to_wire(outcome: Outcome) -> tuple[str, Document]:
-    """Kind and body of a reply. VehicleList and EventList bring ``rows`` instead of ``items``."""
+    """Kind and body of a reply. What is sent in pages brings ``rows`` instead of ``items``."""
     match outcome:
         case VehicleList(rows=rows, warnings=warnings):
             return "VehicleList", {"rows": rows, "warnings": warnings}
         case LogPage(rows=rows):
             return "EventList", {"rows": rows}
+        case ConflictList(rows=rows):
+            return "ConflictList", {"rows": rows}
+        case UnmatchedList(rows=rows, warnings=warnings):
+            return "UnmatchedList", {"rows": rows, "warnings": warnings}
         case _:
             return to_document(outcome)
 
@@ -134,6 +142,14 @@ def _vehicle(vehicle: Vehicle) -> Document:
         "items": vehicle_items(vehicle.rows),
         "warnings": list(vehicle.warnings),
     }
+
+
+def _conflict_list(page: ConflictList) -> Document:
+    return {"items": conflict_items(page.rows)}
+
+
+def _unmatched_list(page: UnmatchedList) -> Document:
+    return {"items": unmatched_items(page.rows), "warnings": list(page.warnings)}
 
 
 def _import_result(result: ImportResult) -> Document:
@@ -297,6 +313,8 @@ _register(Exit, "Exit", _exit)
 _register(Lot, "Lot", _lot)
 _register(VehicleList, "VehicleList", _vehicle_list)
 _register(Vehicle, "Vehicle", _vehicle)
+_register(ConflictList, "ConflictList", _conflict_list)
+_register(UnmatchedList, "UnmatchedList", _unmatched_list)
 _register(ImportResult, "ImportResult", _import_result)
 _register(LogPage, "EventList", _event_list)
 _register(GateList, "GateList", _gate_list)

@@ -81,11 +81,42 @@ def _enter(session: Session) -> int:
     return EXIT_DONE if answer["decision"] == "admitted" else EXIT_NO
 
 
+def _exit(session: Session) -> int:
+    """The record first; what it may have been is asked afterwards, and changes no exit status."""
+    answer = session.change("exit", {"plate": session.args.plate, "gate": session.args.gate})
+    if isinstance(answer, Trouble) or answer["matched"] != "none":
+        return _shown(session, answer)
+    replica, seq = answer["dot"]
+    unmatched = session.ask("unmatched", {"dot": [int(replica, 16), seq]})
+    if isinstance(unmatched, Trouble):
+        session.show(answer)
+        session.warn([f"nobody said which plates inside are like it: {unmatched.reason}"])
+        return EXIT_DONE
+    alike = [stay for item in unmatched["items"] for stay in item["alike"]]
+    session.show(answer | {"alike": alike})
+    for stay in alike:
+        settle = f"{stay['plate']} is inside. If it was that car: {stay['settle']}"
+        session.advise(settle, repeat=False)
+    return EXIT_DONE
+
+
 def _where(session: Session) -> int:
     answer = session.ask("where", {"plate": session.args.plate})
     status = _shown(session, answer)
     if not isinstance(answer, Trouble) and not answer["inside"]:
         return EXIT_NOT_FOUND
+    return status
+
+
+def _conflicts(session: Session) -> int:
+    answer = session.ask("conflicts", {})
+    status = _shown(session, answer)
+    if not isinstance(answer, Trouble) and answer["items"]:
+        session.advise(
+            "remove the stay that is wrong; if the car has left, `parkingd-ctl exit PLATE GATE`"
+            " closes all of a plate",
+            repeat=False,
+        )
     return status
 
 
@@ -137,8 +168,9 @@ def _correct(session: Session) -> int:
 
 def _remove(session: Session) -> int:
     args: dict[str, Any] = {"plate": session.args.plate}
-    if session.args.dot is not None:
-        args["dot"] = parse_dot(session.args.dot)
+    for flag, dot in (("dot", session.args.dot), ("exit", session.args.exit)):
+        if dot is not None:
+            args[flag] = parse_dot(dot)
     return _shown(session, session.change("remove", args))
 
 
@@ -224,10 +256,12 @@ def parse_fence(text: str) -> list[int | str]:
 _RUNNERS: Final[Mapping[str, Callable[[Session], int]]] = {
     "track": _recorder("track"),
     "enter": _enter,
-    "exit": _recorder("exit"),
+    "exit": _exit,
     "lot": _reader("lot"),
     "vehicles": _reader("vehicles"),
     "where": _where,
+    "conflicts": _conflicts,
+    "unmatched": _reader("unmatched"),
     "gates": _reader("gates"),
     "members": _members,
     "status": _reader("status"),

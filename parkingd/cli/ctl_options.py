@@ -116,7 +116,12 @@ def _correct(parser: argparse.ArgumentParser) -> None:
 
 def _remove(parser: argparse.ArgumentParser) -> None:
     _plate(parser)
-    parser.add_argument("--dot", metavar="DOT", help="only this stay: REPLICA:SEQ, see vehicles")
+    parser.add_argument("--dot", metavar="DOT", help="only this stay: REPLICA:SEQ, see conflicts")
+    parser.add_argument(
+        "--exit",
+        metavar="DOT",
+        help="it was the car of this unmatched exit, which is settled; see unmatched",
+    )
 
 
 def _members(parser: argparse.ArgumentParser) -> None:
@@ -204,6 +209,18 @@ COMMANDS: Final = {
         ("where ABC123", "where ABC123 --json"),
         _plate,
     ),
+    "conflicts": CommandHelp(
+        "",
+        "List plates that are inside more than once.",
+        ("conflicts", "conflicts --json"),
+        _nothing,
+    ),
+    "unmatched": CommandHelp(
+        "",
+        "List exits that matched no car, and what is like it.",
+        ("unmatched", "unmatched --json"),
+        _nothing,
+    ),
     "gates": CommandHelp(
         "",
         "List the gates and which node serves each.",
@@ -266,7 +283,11 @@ COMMANDS: Final = {
     "remove": CommandHelp(
         "PLATE",
         "Drop a ghost: close the stays that are known here.",
-        ("remove ABC123", "remove ABC123 --dot 00000000000000ab:17"),
+        (
+            "remove ABC123",
+            "remove ABC123 --dot 00000000000000ab:17",
+            "remove ABC123 --exit 00000000000000ab:42",
+        ),
         _remove,
         changes=True,
     ),
@@ -441,46 +462,83 @@ def _add_global_flags(parser: argparse.ArgumentParser, described: CommandHelp) -
 
 
 def _checked(command: str, namespace: argparse.Namespace) -> argparse.Namespace:
-    if command in ("track", "enter", "exit"):
-        if (namespace.gate is None) == (namespace.gate_flag is None):
-            raise UsageError(
-                "name the gate once, as GATE or with --gate N", f"{PROGRAM} {command} ABC123 1"
-            )
-        namespace.gate = namespace.gate_flag if namespace.gate is None else namespace.gate
-    if command == "top" and not INTERVAL_S_MIN <= namespace.interval <= INTERVAL_S_MAX:
+    check = _CHECKS.get(command)
+    if check is not None:
+        check(command, namespace)
+    return namespace
+
+
+def _check_gate_once(command: str, namespace: argparse.Namespace) -> None:
+    if (namespace.gate is None) == (namespace.gate_flag is None):
+        raise UsageError(
+            "name the gate once, as GATE or with --gate N", f"{PROGRAM} {command} ABC123 1"
+        )
+    namespace.gate = namespace.gate_flag if namespace.gate is None else namespace.gate
+
+
+def _check_interval(_: str, namespace: argparse.Namespace) -> None:
+    if not INTERVAL_S_MIN <= namespace.interval <= INTERVAL_S_MAX:
         raise UsageError(
             f"{namespace.interval:g} is no interval to look at",
             f"from {INTERVAL_S_MIN:g} to {INTERVAL_S_MAX:g} seconds",
         )
-    if command == "set" and namespace.what not in SETTINGS:
+
+
+def _check_removal(_: str, namespace: argparse.Namespace) -> None:
+    if namespace.dot is not None and namespace.exit is not None:
+        raise UsageError("--dot and --exit exclude each other", f"see {PROGRAM} remove --help")
+
+
+def _check_setting(_: str, namespace: argparse.Namespace) -> None:
+    if namespace.what not in SETTINGS:
         raise UsageError(
             f"set knows {', '.join(SETTINGS)}, not {namespace.what!r}",
             did_you_mean(namespace.what, SETTINGS) or f"{PROGRAM} set spaces 120",
         )
-    if command == "set" and namespace.clear is not None:
-        if namespace.what not in THRESHOLDS:
-            raise UsageError(
-                f"{namespace.what} has no --clear", f"{PROGRAM} set almost-full 90 --clear 85"
-            )
-        if namespace.clear > namespace.number:
-            raise UsageError(
-                f"{namespace.what} cannot be clear at {namespace.clear} % when it begins at"
-                f" {namespace.number} %",
-                "give a --clear that is not greater",
-            )
-    if command == "gate" and namespace.mode not in MODES:
+    if namespace.clear is None:
+        return
+    if namespace.what not in THRESHOLDS:
+        raise UsageError(
+            f"{namespace.what} has no --clear", f"{PROGRAM} set almost-full 90 --clear 85"
+        )
+    if namespace.clear > namespace.number:
+        raise UsageError(
+            f"{namespace.what} cannot be clear at {namespace.clear} % when it begins at"
+            f" {namespace.number} %",
+            "give a --clear that is not greater",
+        )
+
+
+def _check_mode(_: str, namespace: argparse.Namespace) -> None:
+    if namespace.mode not in MODES:
         raise UsageError(
             f"gate knows {', '.join(MODES)}, not {namespace.mode!r}",
             did_you_mean(namespace.mode, MODES) or f"{PROGRAM} gate close 2",
         )
-    if command == "members" and namespace.action is not None:
-        if namespace.action != "forget":
-            raise UsageError(
-                f"members knows forget, not {namespace.action!r}", f"{PROGRAM} members forget NAME"
-            )
-        if namespace.member is None:
-            raise UsageError("which member?", f"{PROGRAM} members forget NAME")
-    return namespace
+
+
+def _check_member(_: str, namespace: argparse.Namespace) -> None:
+    if namespace.action is None:
+        return
+    if namespace.action != "forget":
+        raise UsageError(
+            f"members knows forget, not {namespace.action!r}", f"{PROGRAM} members forget NAME"
+        )
+    if namespace.member is None:
+        raise UsageError("which member?", f"{PROGRAM} members forget NAME")
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, argparse.Namespace], None]]] = {
+    "track": _check_gate_once,
+    "enter": _check_gate_once,
+    "exit": _check_gate_once,
+    "top": _check_interval,
+    "remove": _check_removal,
+    "set": _check_setting,
+    "gate": _check_mode,
+    "members": _check_member,
+}
+"""What a parser cannot say, by command."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -51,6 +51,7 @@ _EXIT_OF_CODE: Final[Mapping[str, int]] = {
     CODE_TIMED_OUT: EXIT_TIMED_OUT,
     "unknown_gate": EXIT_NOT_FOUND,
     "not_inside": EXIT_NOT_FOUND,
+    "unknown_exit": EXIT_NOT_FOUND,
     "unknown_member": EXIT_NOT_FOUND,
     CODE_NOT_PERMITTED: EXIT_NOT_PERMITTED,
 }

@@ -24,6 +24,8 @@ _ENVELOPE: Final = ("api", "kind", "node", "at")
 _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "VehicleList": ("plate", "since", "gate", "entered_at_node", "dot", "conflict"),
     "Vehicle": ("plate", "since", "gate", "entered_at_node", "dot", "conflict"),
+    "ConflictList": ("plate", "since", "gate", "entered_at_node", "dot", "settle"),
+    "UnmatchedList": ("time", "plate", "gate", "node", "dot", "alike", "since", "settle"),
     "GateList": ("gate", "owner", "epoch", "state", "claims", "target", "mode", "mode_reason"),
     "SettingList": ("key", "value", "old", "by", "time", "reason"),
     "MemberList": (
@@ -46,11 +48,15 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
 
 _TABLE_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "GateList": ("gate", "owner", "epoch", "state", "note"),
+    "ConflictList": ("plate", "since", "gate", "entered_at_node", "settle"),
+    "UnmatchedList": ("time", "plate", "gate", "node", "alike", "since", "settle"),
 }
 """Where a table has other columns than TSV."""
 
 _LINE_KINDS: Final[Mapping[str, str]] = {
     "VehicleList": "Stay",
+    "ConflictList": "Conflict",
+    "UnmatchedList": "UnmatchedExit",
     "GateList": "Gate",
     "SettingList": "Setting",
     "MemberList": "Member",
@@ -59,6 +65,12 @@ _LINE_KINDS: Final[Mapping[str, str]] = {
     "EventList": "Event",
 }
 """What one line of ``-o jsonl`` is called, by the kind of the list."""
+
+_EMPTY: Final[Mapping[str, str]] = {
+    "ConflictList": "(none: no plate is inside more than once)",
+    "UnmatchedList": "(none: every exit of the last 24 hours matched a car, or was settled)",
+}
+"""What a table says that has no lines; otherwise ``(none)``."""
 
 _HIDDEN: Final = frozenset({"warnings", "counters", "settings"})
 """Not in tables: warnings go to standard error, counters are for programs, and a change says what
@@ -144,7 +156,7 @@ def as_table(document: Document, colour: bool) -> Iterator[str]:
         return
     rows = [tuple(_text(item.get(column)) for column in columns) for item in _items(document)]
     if not rows:
-        yield "(none)"
+        yield _EMPTY.get(kind, "(none)")
         return
     head = tuple(column.upper() for column in columns)
     widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
@@ -160,7 +172,7 @@ def _object_table(document: Document, colour: bool) -> Iterator[str]:
         for field, value in _flat(document, whole=("thresholds",))
         if field.partition(".")[0] not in _HIDDEN
         and not field.endswith(".warnings")
-        and not (field in ("closed", "created") and value in ([], ()))
+        and not (field in ("closed", "created", "alike") and value in ([], ()))
     ]
     width = max((len(field) for field, _ in fields), default=0)
     for field, text in fields:
@@ -272,9 +284,25 @@ def _items(document: Document) -> Iterable[Document]:
     if document["kind"] == "Digest":
         silent = [{"root": "unreachable", "nodes": [name]} for name in document["unreachable"]]
         return [*document["items"], *silent]
+    if document["kind"] == "ConflictList":
+        return [
+            stay | {"plate": item["plate"]} for item in document["items"] for stay in item["stays"]
+        ]
+    if document["kind"] == "UnmatchedList":
+        return [line for item in document["items"] for line in _unmatched(item)]
     if document["kind"] == "GateList":
         return [item | {"note": _gate_note(item)} for item in document["items"]]
     return list(document["items"])
+
+
+def _unmatched(exit_: Document) -> list[Document]:
+    """A line for each suggestion; one that has none if nothing like it is inside."""
+    if not exit_["alike"]:
+        return [exit_ | {"alike": None}]
+    return [
+        exit_ | {"alike": stay["plate"], "since": stay["since"], "settle": stay["settle"]}
+        for stay in exit_["alike"]
+    ]
 
 
 def _flat(
@@ -307,6 +335,8 @@ def _text(value: object, empty: str = "-", words: tuple[str, str] = ("yes", "no"
             return f"{printable(replica)}:{seq}"
         case [int(epoch), str(score), str(owner)]:
             return f"{epoch}:{printable(score)}:{printable(owner)}"
+        case {"plate": str(plate)}:
+            return printable(plate)
         case {"line": line, "reason": reason}:
             return f"line {line}: {printable(str(reason))}"
         case {"key": key, "old": old, "new": new}:

@@ -13,9 +13,19 @@ from enum import Enum
 from hashlib import blake2b
 
 from parkingd.core.causal import CausalContext
-from parkingd.core.events import Correction, Enter, Event, Exit, Fence, Removal, Seal, Setting
+from parkingd.core.events import (
+    MATCHED_NONE,
+    Correction,
+    Enter,
+    Event,
+    Exit,
+    Fence,
+    Removal,
+    Seal,
+    Setting,
+)
 from parkingd.core.hybrid import HybridClock
-from parkingd.core.ids import Dot, HybridTime, ReplicaId
+from parkingd.core.ids import Dot, HybridTime, ReplicaId, dot_cause
 from parkingd.core.lot import LotRecord
 from parkingd.core.records import Mark, Record, RequestEffect, Stay
 from parkingd.core.registers import HELD_KEYS
@@ -84,12 +94,8 @@ class LotState:
                 if covers:
                     self._cover(plate, covers)
                 self._enter(event, covered)
-            case Exit(plate=plate, covers=covers):
-                self._cover(plate, covers)
-                if body.request is not None:
-                    stays.remember(body.request, self._exit_effect(event, body))
-                if not covered:
-                    stays.add_mark(_mark_of(event, body))
+            case Exit():
+                self._exit(event, body, covered)
             case Removal(plate=plate, covers=covers, request=request):
                 self._cover(plate, covers)
                 self._remember(event, request, VERB_REMOVE, plate)
@@ -118,6 +124,16 @@ class LotState:
             self.stays.add_stay(stay)
         else:
             self.stays.remember_record(stay)
+
+    def _exit(self, event: Event, body: Exit, covered: bool) -> None:
+        self._cover(body.plate, body.covers)
+        request = body.request
+        if request is None and body.matched == MATCHED_NONE:
+            request = dot_cause((event.origin, event.seq))  # Else it would leave with its mark.
+        if request is not None:
+            self.stays.remember(request, self._exit_effect(event, body))
+        if not covered:
+            self.stays.add_mark(_mark_of(event, body))
 
     def _remember(self, event: Event, request: bytes | None, verb: int, plate: str) -> None:
         if request is not None:

@@ -29,6 +29,7 @@ from parkingd.protocol.commands import (
     ImportRows,
     Leave,
     ReadCandidates,
+    ReadConflicts,
     ReadDigest,
     ReadGates,
     ReadLog,
@@ -36,6 +37,7 @@ from parkingd.protocol.commands import (
     ReadMembers,
     ReadSettings,
     ReadStatus,
+    ReadUnmatched,
     ReadVehicles,
     RecordExit,
     Remove,
@@ -176,6 +178,20 @@ class _Arguments:
             raise self._wrong(f"reason is not a text of at most {TEXT_LENGTH_MAX} characters")
         return value.strip()
 
+    def dot(self, key: str) -> tuple[int, int] | None:
+        """(replica, seq), None if nothing was given."""
+        match self.take(key):
+            case None:
+                return None
+            case [replica, seq]:
+                where = f"{self._verb}: {key}: "
+                return (
+                    _number(replica, 0, REPLICA_MAX, f"{where}replica"),
+                    _number(seq, 1, SEQ_MAX, f"{where}seq"),
+                )
+            case _:
+                raise self._wrong(f"{key} is not [replica, seq]")
+
     def request(self) -> bytes | None:
         """The request id; None when the caller does not care for retries."""
         value = self.take("request")
@@ -271,19 +287,10 @@ def _correct(given: _Arguments) -> Command:
 
 
 def _remove(given: _Arguments) -> Command:
-    plate = given.plate()
-    dot = given.take("dot")
-    if dot is None:
-        return Remove(plate, None, given.request())
-    match dot:
-        case [replica, seq]:
-            named = (
-                _number(replica, 0, REPLICA_MAX, "remove: replica"),
-                _number(seq, 1, SEQ_MAX, "remove: seq"),
-            )
-            return Remove(plate, named, given.request())
-        case _:
-            raise UsageError("remove: dot is not [replica, seq]")
+    plate, dot, exit_dot = given.plate(), given.dot("dot"), given.dot("exit")
+    if dot is not None and exit_dot is not None:
+        raise UsageError("remove: dot and exit exclude each other")
+    return Remove(plate, dot, given.request(), exit_dot)
 
 
 def _forget_member(given: _Arguments) -> Command:
@@ -337,6 +344,8 @@ _PARSERS: Final[Mapping[str, Callable[[_Arguments], Command]]] = {
     "lot": lambda given: ReadLot(),
     "vehicles": lambda given: ReadVehicles(),
     "where": _where,
+    "conflicts": lambda given: ReadConflicts(),
+    "unmatched": lambda given: ReadUnmatched(given.dot("dot")),
     "gates": lambda given: ReadGates(),
     "members": lambda given: ReadMembers(),
     "status": lambda given: ReadStatus(),

@@ -64,6 +64,18 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadConflicts:
+    """Plates that are inside more than once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUnmatched:
+    """Exits that matched no car: all that are open, or the one with this dot."""
+
+    dot: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReadMembers:
     """The members this node knows."""
 
@@ -151,11 +163,14 @@ class Correct:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """Drop a ghost: all stays of the plate known here, or one dot."""
+    """Drop a ghost: all stays of the plate known here, or that of one dot, or those that began
+    before an unmatched exit, which is settled by it."""
 
     plate: str
     dot: tuple[int, int] | None
     request: bytes | None
+    exit: tuple[int, int] | None = None
+    """The dot of the unmatched exit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +232,8 @@ Command: TypeAlias = (
     | ReadLot
     | ReadVehicles
     | Where
+    | ReadConflicts
+    | ReadUnmatched
     | ReadMembers
     | ReadStatus
     | ReadDigest

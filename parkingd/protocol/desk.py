@@ -17,7 +17,7 @@ from parkingd.core.events import (
     Removal,
 )
 from parkingd.core.events import Exit as ExitBody
-from parkingd.core.ids import Dot, Now
+from parkingd.core.ids import Dot, Now, replica_hex
 from parkingd.core.plates import normalise_plate
 from parkingd.core.records import RequestEffect, Stay
 from parkingd.core.stays import (
@@ -29,6 +29,7 @@ from parkingd.core.stays import (
     stay_cause,
     stay_since_ms,
 )
+from parkingd.core.unmatched import find_unmatched, may_have_been, settling_request
 from parkingd.protocol.commands import (
     Correct,
     ImportRows,
@@ -219,15 +220,46 @@ class Desk:
             if effect[1] != VERB_REMOVE or effect[2] != plate:
                 return reused()
             return Change((), (), (WARNING_REPEATED,), f"{plate} was removed")
+        if command.exit is not None:
+            return self._settle(plate, command.exit, now)
         stays = self._shared.replica.state.stays
-        dots = open_dots(stays.stays_of(plate))
+        known = stays.stays_of(plate)
         if command.dot is not None:
-            dots = tuple(dot for dot in dots if dot == command.dot)
+            causes = [stay_cause(s) for s in known if (s[1], s[0]) == command.dot]
+            known = tuple(stay for stay in known if stay_cause(stay) in causes)
+        dots = open_dots(known)
         if not stays.visible(plate) or not dots:
             return not_inside(plate)
         body = Removal(plate, command.request, dots)
         self._shared.replica.mint(body, self._shared.physical_ms(now))
         return Change(dots, (), (), f"{plate} was removed")
+
+    def _settle(self, plate: str, dot: Dot, now: Now) -> Outcome:
+        """The car of an unmatched exit was recorded under this plate: drop what it left behind.
+
+        A car that came in under this plate after that exit is not touched.
+        """
+        stays = self._shared.replica.state.stays
+        found = find_unmatched(stays.requests, dot)
+        if found is None:
+            shown = f"{replica_hex(dot[0])}:{dot[1]}"
+            hint = "`parkingd-ctl unmatched` lists them"
+            return Failure(ErrorCode.UNKNOWN_EXIT, f"no unmatched exit {shown} is known here", hint)
+        request, (time, _, left_as, *_) = found
+        settling = settling_request(request)
+        effect = self._effect(settling)
+        if effect is not None:
+            if effect[2] != plate:
+                reason = f"that exit is settled: its car was recorded as {effect[2]}"
+                return Failure(ErrorCode.EXIT_SETTLED, reason)
+            return Change((), (), (WARNING_REPEATED,), f"{plate} was removed: it left as {left_as}")
+        inside = [s for s in stays.visible(plate) if may_have_been(s, time)]
+        if not inside:
+            return not_inside(plate)
+        causes = [stay_cause(stay) for stay in inside]
+        dots = open_dots(tuple(s for s in stays.stays_of(plate) if stay_cause(s) in causes))
+        self._shared.replica.mint(Removal(plate, settling, dots), self._shared.physical_ms(now))
+        return Change(dots, (), (), f"{plate} was removed: it left as {left_as}")
 
     # --- what they share -----------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from parkingd.protocol.commands import (
     ImportRows,
     Leave,
     ReadCandidates,
+    ReadConflicts,
     ReadDigest,
     ReadGates,
     ReadLog,
@@ -28,6 +29,7 @@ from parkingd.protocol.commands import (
     ReadMembers,
     ReadSettings,
     ReadStatus,
+    ReadUnmatched,
     ReadVehicles,
     RecordExit,
     Remove,
@@ -44,8 +46,17 @@ from parkingd.protocol.desk import Desk
 from parkingd.protocol.forgetting import Fences
 from parkingd.protocol.leaving import Leaving
 from parkingd.protocol.outbox import storage_failure
+from parkingd.protocol.outcomes import (
+    ConflictList,
+    Failure,
+    GateList,
+    LogPage,
+    Outcome,
+    UnmatchedList,
+    VehicleList,
+)
 from parkingd.protocol.outcomes import ErrorCode as Code
-from parkingd.protocol.outcomes import Failure, GateList, LogPage, Outcome, VehicleList
+from parkingd.protocol.repairs import Repairs
 from parkingd.protocol.reports import Reports
 from parkingd.protocol.roots import Roots
 from parkingd.protocol.shared import Shared
@@ -57,7 +68,7 @@ WAITING_MAX: Final = 1_024
 RETRY_MS: Final = 100
 """How often waiting requests are looked at when nothing else happens."""
 
-Page: TypeAlias = VehicleList | LogPage
+Page: TypeAlias = VehicleList | LogPage | ConflictList | UnmatchedList
 Change: TypeAlias = Track | RecordExit | SetLot | Correct | Remove | ImportRows
 
 
@@ -81,6 +92,7 @@ class Intake:
         self._fences = fences
         self._leaving = leaving
         self._reports = reports
+        self._repairs = Repairs(shared, reports)
         self._roots = roots
         self._snapshots = snapshots
         self._may_mint = may_mint
@@ -138,10 +150,8 @@ class Intake:
                     replies.answer(handle, outcome)
             case ReadLot() | Where() | ReadGates() | ReadSettings():
                 replies.answer(handle, self._read(command, now), is_read=True)
-            case ReadVehicles():
-                self._begin_pages(handle, self._reports.vehicle_pages())
-            case ReadLog():
-                self._begin_pages(handle, self._reports.log_pages())
+            case ReadVehicles() | ReadConflicts() | ReadUnmatched() | ReadLog():
+                self._begin_pages(handle, self._pages_of(command))
             case ReadDigest():
                 self._roots.ask(handle, now)
             case (
@@ -179,6 +189,19 @@ class Intake:
         return Failure(Code.NOT_READY, why, "see `parkingd-ctl status`; nothing was recorded")
 
     # --- pages ---------------------------------------------------------------------------
+
+    def _pages_of(
+        self, command: ReadVehicles | ReadConflicts | ReadUnmatched | ReadLog
+    ) -> Iterator[Page]:
+        match command:
+            case ReadVehicles():
+                return self._reports.vehicle_pages()
+            case ReadConflicts():
+                return self._repairs.conflict_pages()
+            case ReadUnmatched():
+                return self._repairs.unmatched_pages(command.dot)
+            case ReadLog():
+                return self._reports.log_pages()
 
     def _begin_pages(self, handle: int, pages: Iterator[Page]) -> None:
         self._pages.append((handle, pages, next(pages)))

@@ -137,6 +137,25 @@ class Vehicle:
 
 
 @dataclass(frozen=True, slots=True)
+class ConflictList:
+    """The stays of plates that are inside more than once, those of one plate together."""
+
+    rows: tuple[VehicleRow, ...]
+
+
+UnmatchedRow: TypeAlias = tuple[str, int, int, str, ReplicaId, int, tuple[VehicleRow, ...]]
+"""plate, time (wall ms), gate, node, replica, seq, and the most alike stays, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnmatchedList:
+    """Exits that matched no car and that nobody has settled."""
+
+    rows: tuple[UnmatchedRow, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MemberRow:
     """One member as this node sees it."""
 
@@ -324,6 +343,8 @@ class ErrorCode:
     USAGE = "usage"
     UNKNOWN_GATE = "unknown_gate"
     NOT_INSIDE = "not_inside"
+    UNKNOWN_EXIT = "unknown_exit"
+    EXIT_SETTLED = "exit_settled"
     UNKNOWN_MEMBER = "unknown_member"
     REQUEST_REUSED = "request_reused"
     NOT_CURRENT = "not_current"
@@ -355,6 +376,8 @@ Outcome: TypeAlias = (
     | Lot
     | VehicleList
     | Vehicle
+    | ConflictList
+    | UnmatchedList
     | MemberList
     | Status
     | Digest

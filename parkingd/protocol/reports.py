@@ -83,18 +83,21 @@ class Reports:
         plates = self._shared.replica.state.stays.entry_plates()
         warnings = self._storage_warnings()
         for start in range(0, max(1, len(plates)), PAGE_ROWS):
-            yield VehicleList(self._rows(plates[start : start + PAGE_ROWS]), warnings)
+            yield VehicleList(self.rows(plates[start : start + PAGE_ROWS]), warnings)
 
     def vehicle(self, text: str) -> Vehicle | Failure:
         """One plate."""
         plate = normalise_plate(text)
         if plate is None:
             return invalid_plate(text)
-        rows = self._rows((plate,))
+        rows = self.rows((plate,))
         return Vehicle(plate, bool(rows), rows, self._storage_warnings())
 
-    def _rows(self, plates: Sequence[str]) -> tuple[VehicleRow, ...]:
-        """Written for a hundred thousand plates: the name of a replica is looked up once."""
+    def rows(self, plates: Sequence[str]) -> tuple[VehicleRow, ...]:
+        """The stays of these plates that are inside.
+
+        Written for a hundred thousand plates: the name of a replica is looked up once.
+        """
         state = self._shared.replica.state
         visible = state.stays.visible
         names: dict[ReplicaId, str] = {}
@@ -173,7 +176,9 @@ class Reports:
             if lot.overbooked:
                 lines.append(f"overbooked by {lot.overbooked}")
             if lot.conflicts:
-                lines.append(f"{len(lot.conflicts)} plates are inside more than once: see `lot`")
+                lines.append(
+                    f"{len(lot.conflicts)} plates are inside more than once: see `conflicts`"
+                )
             lines.extend(self._raised())
             lines.extend(self._configured_otherwise())
         if state.stays.anomalies:

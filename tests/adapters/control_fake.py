@@ -21,6 +21,7 @@ from parkingd.protocol.commands import (
     ImportRows,
     Leave,
     ReadCandidates,
+    ReadConflicts,
     ReadDigest,
     ReadGates,
     ReadLog,
@@ -28,6 +29,7 @@ from parkingd.protocol.commands import (
     ReadMembers,
     ReadSettings,
     ReadStatus,
+    ReadUnmatched,
     ReadVehicles,
     RecordExit,
     Remove,
@@ -44,6 +46,7 @@ from parkingd.protocol.outcomes import (
     CandidateRow,
     Change,
     ConditionState,
+    ConflictList,
     Decision,
     Digest,
     DigestGroup,
@@ -63,6 +66,8 @@ from parkingd.protocol.outcomes import (
     SettingList,
     SettingRow,
     Status,
+    UnmatchedList,
+    UnmatchedRow,
     Vehicle,
     VehicleList,
     VehicleRow,
@@ -73,6 +78,7 @@ REPLICA = 0xAB
 NOON_MS = 1_785_585_600_000
 NOON = "2026-08-01T12:00:00.000Z"
 OWNER_SCORE = 0xFE
+GHOST_DOT = (REPLICA, 31)
 
 Answer = Callable[[Command], Iterable[Outcome]]
 
@@ -91,9 +97,19 @@ class FakeNode:
         self.seen: list[Command] = []
         self.rows = vehicle_rows(1)
         self.page_rows = 2_000
+        self.conflicts: tuple[VehicleRow, ...] = (
+            ("TWICE1", NOON_MS, 1, "gary", REPLICA, 3, True),
+            ("TWICE1", NOON_MS + 5, 2, "joe", 2, 9, True),
+        )
+        self.unmatched: tuple[UnmatchedRow, ...] = (
+            ("GHOST1", NOON_MS + 9, 2, "gary", *GHOST_DOT, vehicle_rows(2)),
+            ("GHOST2", NOON_MS + 8, 2, "gary", REPLICA, 30, ()),
+        )
         self.instead: Outcome | None = None
         """Answered whatever is asked."""
         self.silent = False
+        self.is_busy = False
+        """Too much so to look for plates."""
         self.requests: dict[bytes, int] = {}
 
     def __call__(self, command: Command) -> Iterable[Outcome]:
@@ -112,12 +128,20 @@ class FakeNode:
                 return (Entry(plate, gate, (REPLICA, 7), NOON_MS, ("missed_exit",)),)
             case AskToEnter(plate=plate, gate=gate, request=request):
                 return (_decide(plate, gate, request),)
+            case RecordExit(plate=plate, gate=gate) if plate.startswith("GHOST"):
+                return (Exit(plate, gate, "none", None, GHOST_DOT, ("unmatched",)),)
             case RecordExit(plate=plate, gate=gate):
                 return (Exit(plate, gate, "exact", 12.5, (REPLICA, 8)),)
             case ReadLot():
                 return (_LOT,)
             case ReadVehicles():
                 return self._pages()
+            case ReadConflicts():
+                return (ConflictList(self.conflicts),)
+            case ReadUnmatched() if self.is_busy:
+                return (Failure("overloaded", "too much to do"),)
+            case ReadUnmatched():
+                return (UnmatchedList(()), UnmatchedList(self.unmatched))
             case Where(plate=plate):
                 rows = tuple(row for row in self.rows if row[0] == plate)
                 return (Vehicle(plate, bool(rows), rows),)

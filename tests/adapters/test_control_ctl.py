@@ -20,6 +20,7 @@ from parkingd.cli.ctl import main
 from parkingd.protocol.commands import (
     AskToEnter,
     Correct,
+    ReadUnmatched,
     Remove,
     SetGates,
     SetMode,
@@ -84,6 +85,9 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
         ("vehicles", "VehicleList", 0),
         ("where CAR000000", "Vehicle", 0),
         ("where NOBODY", "Vehicle", 5),
+        ("conflicts", "ConflictList", 0),
+        ("unmatched", "UnmatchedList", 0),
+        ("exit GHOST1 2", "Exit", 0),
         ("gates", "GateList", 0),
         ("members", "MemberList", 0),
         ("status", "Status", 0),
@@ -120,6 +124,9 @@ def test_a_command_prints_its_kind_and_exits_as_the_contract_says(
         "vehicles",
         "lot",
         "status",
+        "conflicts",
+        "unmatched",
+        "exit GHOST1 2",
         "gates",
         "members",
         "digest",
@@ -156,6 +163,8 @@ def test_every_answer_can_be_printed_in_every_form(
         ("track A 1 --request-id 00", "usage", 2),
         ("track A 1 --request-id " + "zz" * 16, "usage", 2),
         ("remove A --dot 1", "usage", 2),
+        ("remove A --exit 1", "usage", 2),
+        (f"remove A --dot {'a' * 16}:1 --exit {'a' * 16}:2", "usage", 2),
         ("lot --name joe", "no_daemon", 3),
         ("lot --name gary --cluster other", "no_daemon", 3),
         ("lot --name ../gary", "usage", 2),
@@ -313,7 +322,10 @@ def test_arguments_reach_the_node_as_they_were_given(ctl: Ctl, server: RunningSe
     ctl("wait", "--for", "inside>=1", "--for", "gates=4", "--for", "synced")
     ctl("set", "gates", "6")
     ctl("enter", "abc 123", "3")
-    correct, remove, wait, gates, enter = server.node.seen
+    ctl("remove", "X", "--exit", f"{REPLICA:016x}:8")
+    correct, remove, wait, gates, enter, settle = server.node.seen
+    assert isinstance(settle, Remove)
+    assert (settle.dot, settle.exit) == (None, (REPLICA, 8))
     assert isinstance(correct, Correct)
     assert (correct.old_plate, correct.new_plate) == ("abc 123", "ÄB-9")
     assert isinstance(remove, Remove)
@@ -368,6 +380,53 @@ def test_a_setting_that_makes_no_sense_is_one_error_before_anybody_is_asked(
     run = ctl(*words)
     assert (run.status, server.node.seen) == (2, [])
     assert said in run.err
+
+
+def test_who_left_unseen_is_shown_what_it_may_have_been_and_how_to_say_so(
+    ctl: Ctl, server: RunningServer
+) -> None:
+    run = ctl("exit", "GHOST1", "2", "-o", "table")
+    assert run.status == 0
+    assert "alike    CAR000000,CAR000001\n" in run.out
+    assert "parkingd-ctl remove CAR000000 --exit 00000000000000ab:31\n" in run.err
+    assert server.node.seen[-1] == ReadUnmatched((REPLICA, 31))
+    stays = ctl("exit", "GHOST1", "2", "--json").json["alike"]
+    assert [stay["plate"] for stay in stays] == ["CAR000000", "CAR000001"]
+    matched = ctl("exit", "ABC123", "2", "-o", "table")
+    assert "alike" not in matched.out
+    assert matched.err == ""
+
+
+def test_an_exit_is_shown_though_nobody_says_what_it_may_have_been(
+    ctl: Ctl, server: RunningServer
+) -> None:
+    server.node.is_busy = True
+    run = ctl("exit", "GHOST1", "2", "-o", "table")
+    assert (run.status, "alike" in run.out) == (0, False)
+    assert "matched  none" in run.out
+    assert "too much to do" in run.err
+
+
+def test_what_has_to_be_settled_is_a_line_for_each_choice_and_its_command(
+    ctl: Ctl, server: RunningServer
+) -> None:
+    head, first, second = ctl("conflicts", "-o", "table").out.splitlines()
+    assert head.split()[:2] == ["PLATE", "SINCE"]
+    assert first.endswith("parkingd-ctl remove TWICE1 --dot 00000000000000ab:3")
+    assert second.endswith("parkingd-ctl remove TWICE1 --dot 0000000000000002:9")
+    head, *lines = ctl("unmatched", "-o", "table").out.splitlines()
+    assert [line.split()[1] for line in lines] == ["GHOST1", "GHOST1", "GHOST2"]
+    assert lines[1].endswith("parkingd-ctl remove CAR000001 --exit 00000000000000ab:31")
+    assert lines[2].split()[-3:] == ["-", "-", "-"]
+
+
+def test_when_there_is_nothing_to_settle_that_is_said(ctl: Ctl, server: RunningServer) -> None:
+    server.node.conflicts = server.node.unmatched = ()
+    for command, words in (("conflicts", "no plate is inside"), ("unmatched", "every exit of")):
+        run = ctl(command, "-o", "table")
+        assert (run.status, run.err) == (0, "")
+        assert words in run.out
+        assert ctl(command, "--json").json["items"] == []
 
 
 def test_bytes_that_are_no_text_are_a_usage_error(ctl: Ctl, server: RunningServer) -> None:

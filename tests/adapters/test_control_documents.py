@@ -16,12 +16,14 @@ from parkingd.protocol.commands import (
     ImportRows,
     Leave,
     ReadCandidates,
+    ReadConflicts,
     ReadDigest,
     ReadGates,
     ReadLot,
     ReadMembers,
     ReadSettings,
     ReadStatus,
+    ReadUnmatched,
     ReadVehicles,
     RecordExit,
     SetGates,
@@ -29,7 +31,15 @@ from parkingd.protocol.commands import (
     WaitFor,
     Where,
 )
-from parkingd.protocol.outcomes import Decision, Failure, LogPage, Outcome, VehicleList
+from parkingd.protocol.outcomes import (
+    ConflictList,
+    Decision,
+    Failure,
+    LogPage,
+    Outcome,
+    UnmatchedList,
+    VehicleList,
+)
 from tests.adapters.control_fake import NOON, NOON_MS, FakeNode
 
 FIELDS: list[tuple[Command, str, set[str]]] = [
@@ -40,6 +50,7 @@ FIELDS: list[tuple[Command, str, set[str]]] = [
     ),
     (ReadVehicles(), "VehicleList", {"items"}),
     (Where("A"), "Vehicle", {"inside", "items"}),
+    (ReadConflicts(), "ConflictList", {"items"}),
     (ReadGates(), "GateList", {"items"}),
     (ReadMembers(), "MemberList", {"items"}),
     (
@@ -199,6 +210,31 @@ def test_items_have_the_fields_of_the_contract() -> None:
     assert first(ReadDigest()) == {"root": "c0ffee", "nodes": ["gary", "mary"]}
 
 
+def test_a_conflict_has_its_stays_side_by_side_and_how_to_remove_each() -> None:
+    (outcome,) = FakeNode()(ReadConflicts())
+    (item,) = to_document(outcome)[1]["items"]
+    assert item["plate"] == "TWICE1"
+    assert item["stays"][1] == {
+        "dot": ["0000000000000002", 9],
+        "entered_at_node": "joe",
+        "gate": 2,
+        "since": "2026-08-01T12:00:00.005Z",
+        "settle": "parkingd-ctl remove TWICE1 --dot 0000000000000002:9",
+    }
+
+
+def test_an_unmatched_exit_has_the_stays_it_may_have_been_and_how_to_say_so() -> None:
+    *_, outcome = FakeNode()(ReadUnmatched(None))
+    first, second = to_document(outcome)[1]["items"]
+    assert (first["plate"], first["dot"]) == ("GHOST1", ["00000000000000ab", 31])
+    assert set(first) == {"plate", "time", "gate", "node", "dot", "alike"}
+    assert [stay["plate"] for stay in first["alike"]] == ["CAR000000", "CAR000001"]
+    assert first["alike"][0]["settle"] == (
+        "parkingd-ctl remove CAR000000 --exit 00000000000000ab:31"
+    )
+    assert second["alike"] == []
+
+
 def test_every_state_of_members_is_counted_also_those_that_nobody_is_in() -> None:
     (outcome,) = FakeNode()(ReadStatus())
     body = to_document(outcome)[1]
@@ -217,8 +253,10 @@ def test_an_event_shows_only_what_it_has() -> None:
     ]
 
 
-def test_only_stays_and_events_travel_as_rows() -> None:
+def test_only_what_comes_in_pages_travels_as_rows() -> None:
     assert to_wire(VehicleList(()))[1] == {"rows": (), "warnings": ()}
+    assert to_wire(ConflictList(()))[1] == {"rows": ()}
+    assert to_wire(UnmatchedList(()))[1] == {"rows": (), "warnings": ()}
     assert to_wire(LogPage(()))[1] == {"rows": ()}
     assert to_wire(Failure("a", "b")) == to_document(Failure("a", "b"))
 

@@ -15,6 +15,29 @@ Trio = tuple[Daemon, ...]
 BAD_PLATES = ["", "   ", "---", "ABCDEFGHIJ1234567", "AB😀12", "ABC\x00123", "AB=12", "x" * 4_000]
 
 
+def test_an_exit_that_matched_no_car_is_listed_and_settled_everywhere(
+    trio: tuple[Daemon, ...],
+) -> None:
+    gary, diane, joe = trio
+    gary.read("track", "SETTLE10", 1)
+    until(lambda: "SETTLE10" in diane.plates(), "diane has the entry")
+    left = diane.read("exit", "SETTLEIO", 2)
+    (stay,) = left["alike"]
+    assert (left["matched"], stay["plate"]) == ("none", "SETTLE10")
+
+    def listed(daemon: Daemon) -> list[list[str | int]]:
+        items = daemon.read("unmatched")["items"]
+        return [item["dot"] for item in items if item["plate"] == "SETTLEIO"]
+
+    until(lambda: listed(joe) == [left["dot"]], "joe lists it too")
+    program, *words = stay["settle"].split()
+    assert program == "parkingd-ctl"
+    assert joe.read(*words)["what"] == "SETTLE10 was removed: it left as SETTLEIO"
+    for daemon in trio:
+        until(lambda daemon=daemon: not listed(daemon), f"{daemon} has it settled")
+        assert "SETTLE10" not in daemon.plates()
+
+
 @pytest.mark.parametrize("verb", ["track", "exit"])
 @pytest.mark.parametrize("plate", BAD_PLATES, ids=lambda plate: ascii(plate[:12]))
 def test_an_invalid_plate_is_refused_in_one_line_and_nothing_is_recorded(
