@@ -13,7 +13,7 @@ Source: the command contract, section "parkingd-ctl".
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, NoReturn
 
 from parkingd.errors import UsageError
