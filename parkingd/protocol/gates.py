@@ -201,6 +201,12 @@ class Gates:
         """A claim of another node has been joined."""
         self._note(claim)
         self._is_due = True
+        gate, greatest = claim.gate, self._claim(claim.gate)
+        if greatest is None or gate not in self._known_ms:
+            return
+        if claim.epoch == greatest.epoch and _claimant(claim) != _claimant(greatest):
+            # Two had claimed it at once: it has moved from one to the other.
+            self._moved_ms[gate] = max(self._known_ms[gate], self._moved_ms.get(gate, 0))
 
     def _sync(self, now: Now) -> None:
         """Notice which gates have another greatest claim than when this was last called."""

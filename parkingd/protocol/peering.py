@@ -56,6 +56,8 @@ class Greeting:
     """When to greet it next, in monotonic milliseconds."""
     pause_ms: int
     asked: int = 0
+    greeted_ms: int = 0
+    """When it was greeted last, in monotonic milliseconds."""
     dialled: bool = True
     """False: its source already says that it belongs elsewhere."""
     origin: str = ""
@@ -121,6 +123,22 @@ class Peering:
             known.state = candidate.mismatch.value
             known.detail = "its announcement says so"
 
+    def _told(self, address: Address, name: str, now: Now) -> None:
+        """A member says that somebody lives there. Whom we knew there may live elsewhere by now,
+        and who has not answered us may answer: not after the long pause of a dead address."""
+        self.propose(Candidate(address, f"from {name}"), now)
+        known = self._greetings.get(address)
+        if known is None or not known.dialled or known.state == STATE_SELF:
+            return
+        member = self._shared.members.get(known.name or "")
+        is_elsewhere = member is not None and member.address != address
+        if known.state == STATE_CONNECTED and not is_elsewhere:
+            return
+        if now.mono_ms - known.greeted_ms >= self._shared.settings.hello_retry_ms:
+            if known.state == STATE_CONNECTED:
+                known.state, known.name = STATE_TRYING, None
+            known.next_ms = self._due_ms = now.mono_ms
+
     def failed(self, fact: ConnectionFailed) -> None:
         """A link broke or never came up."""
         known = self._greetings.get(fact.address)
@@ -185,6 +203,7 @@ class Peering:
                 continue
             if now.mono_ms >= greeting.next_ms:
                 greeting.asked += 1
+                greeting.greeted_ms = now.mono_ms
                 greeting.next_ms = now.mono_ms + greeting.pause_ms
                 greeting.pause_ms = min(2 * greeting.pause_ms, settings.hello_retry_ms_max)
                 self._note_silence(greeting)
@@ -374,7 +393,7 @@ class Peering:
             )
         shared.outbox.outgoing.append(Subscribe(address.host, hello.pub_port))
         for peer in hello.peers:
-            self.propose(Candidate(peer, f"from {sender.name}"), now)
+            self._told(peer, sender.name, now)
         if news:
             self._joined(member, now)
 

@@ -329,9 +329,10 @@ class Owners:
             if cluster.time_ms - since_ms < self._calm_ms:
                 continue
             self.looked += 1
+            is_mute = self._is_mute(view)
             for gate in range(1, view.gates + 1):
                 owners = [index for index in self._owners(gate) if index in view.members]
-                if len(owners) != 1:
+                if len(owners) != 1 and (owners or not is_mute):
                     odd[view, gate] = self._still_odd(view, gate, owners)
         self._odd = odd
         cluster.at(cluster.time_ms + LOOK_MS, self._look)
@@ -350,6 +351,25 @@ class Owners:
                 f"gate={gate}",
             )
         return len(owners), since_ms
+
+    def _is_mute(self, view: Shared) -> bool:
+        """Nobody in it may mint: each has come to a lot of others, none of whom has seen its join
+        (DESIGN section 4), and they are not there."""
+        return all(self._is_unknown(self._cluster.machines[index]) for index in view.members)
+
+    def _is_unknown(self, machine: Machine) -> bool:
+        node = machine.node
+        if node is None or node._shared.replica.is_join_known or node._founding.founded_here:
+            return False
+        record, vector = node.state.record, node.state.context.vector
+        roster = node.state.roster.members(vector, record.seals)
+        if all(record.name_of(replica) == machine.name for replica in roster):
+            return False
+        others = (m.node for m in self._cluster.running() if m is not machine)
+        return not any(
+            other is not None and other.state.context.contains(machine.replica, 1)
+            for other in others
+        )
 
     def _shared_views(self) -> list[Shared]:
         machines = [m for m in self._cluster.machines if m.node is not None and not m.paused]
@@ -396,12 +416,22 @@ class Owners:
             if any(self._is_going(index) for index in others):
                 continue
             for gate in range(1, view.gates + 1):
+                if self._is_handed_to(machine, gate):
+                    continue
                 if not any(index in others for index in self._owners(gate)):
                     raise Violation(
                         "P5",
                         f"{machine.name} leaves gate {gate} to nobody",
                         f"gate={gate}",
                     )
+
+    def _is_handed_to(self, machine: Machine, gate: int) -> bool:
+        """Another has just released this gate to it, before its word that it leaves was heard."""
+        made = max(self._made.get(gate, ()), key=_rank, default=None)
+        if made is None or made.claim.phase != PHASE_RELEASED:
+            return False
+        is_to_it = made.claim.target == machine.name != made.claim.owner
+        return is_to_it and self._cluster.time_ms - made.time_ms <= self._slack_ms
 
     def _is_going(self, index: int) -> bool:
         node = self._cluster.machines[index].node

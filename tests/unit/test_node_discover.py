@@ -8,7 +8,7 @@ from parkingd.adapters.discovery.proposals import Proposals
 from parkingd.protocol.commands import ReadCandidates, ReadStatus
 from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure, LookUp
 from parkingd.protocol.limits import LOOK_UPS_MAX
-from parkingd.protocol.messages import Address
+from parkingd.protocol.messages import Address, Hello
 from parkingd.protocol.outcomes import CandidateList, CandidateRow, Status
 from tests.unit.scripted import Box, Stage
 
@@ -110,3 +110,32 @@ def test_what_a_source_says_anew_replaces_what_it_said(mismatch: LinkFailure | N
     again = Candidate(AT, "mdns", "gary", mismatch)
     assert proposals.heard(again) is again
     assert proposals.all() == [again]
+
+
+def test_an_address_where_another_lives_now_is_greeted_when_a_member_says_so() -> None:
+    """b and c have changed places. c has not found a, whose word that b lives there is old."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    for box in (b, c):
+        box.stop()
+    b.address, c.address = c.address, b.address
+    stage.holds = (Hello,)
+    c.start()
+    b.start(knows=["a", "c"])
+    stage.pass_ms(1)
+    stage.deliver(next(each for each in stage.waiting(Hello, c) if each.source == "b"))
+    stage.deliver(next(each for each in stage.waiting(Hello, b) if each.source == "c"))
+    assert "c" in {member.name for member in b.node.members}
+    stage.pass_ms(600)
+    said = [each for each in stage.waiting(Hello, a) if each.source == "b"][-1]
+    assert isinstance(said.message, Hello)
+    assert c.address in said.message.peers
+    stage.letters = [said]
+    stage.deliver(said)
+    stage.pass_ms(10)
+    greeted = [each.target for each in stage.letters if each.source == "a"]
+    assert "c" in greeted
+    stage.letters.clear()
+    for _ in range(3):
+        a.receive(said.sender, said.message)
+    assert not stage.waiting(Hello, c), "once is enough for a while"
