@@ -331,6 +331,10 @@ class Gates:
             self._shared.outbox.notice(Level.WARNING, "gates_stopped", gates=self.served())
             self.is_stopped = True
 
+    def is_accompanied(self) -> bool:
+        """Whether any other member of the lot is not known to be dead."""
+        return any(True for _ in self._up())
+
     def resume(self, now: Now) -> None:
         """An exchange has told who serves what."""
         if self.is_stopped:

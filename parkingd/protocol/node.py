@@ -548,8 +548,10 @@ class Node:
             self._pull_all()
 
     def _resume(self, now: Now) -> None:
+        """After a long pause: an exchange has told what happened, or all others are dead to us. To
+        fall silent is not enough: it may be we who are cut off, and they serve our gates."""
         has_exchanged = self._replication.full_exchanges > self._exchanges_at_stop
-        if self._gates.is_stopped and (has_exchanged or not self._shared.peers_in_lot()):
+        if self._gates.is_stopped and (has_exchanged or not self._gates.is_accompanied()):
             self._gates.resume(now)
 
     def is_joined(self) -> bool:

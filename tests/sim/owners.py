@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from parkingd.core.events import Claim, Event
 from parkingd.core.gates import PHASE_RELEASED, Fence, fence_of
 from parkingd.core.ids import HybridTime, ReplicaId
+from parkingd.protocol.members import MemberState
 from tests.sim.history import Violation
 
 if TYPE_CHECKING:
@@ -279,7 +280,9 @@ class Owners:
 
     def _check_woken(self, machine: Machine, node: Node) -> None:
         has_exchanged = node._replication.full_exchanges > self._woken[machine.index]
-        if has_exchanged or not node._shared.peers_in_lot():
+        up = (MemberState.ALIVE, MemberState.SUSPECT)
+        others = [m for m in node.members if m.lot == node.lot and m.state in up]
+        if has_exchanged or not others:
             del self._woken[machine.index]
         elif node._gates.served():
             raise Violation(

@@ -21,6 +21,7 @@ from tests.unit.watching import (
     rows,
     serves,
     state,
+    states,
     status,
     wait_until,
     warnings,
@@ -275,6 +276,24 @@ def test_a_mere_pause_leaves_no_warning_of_two_owners(ms: int, sockets_first: bo
     for box in (a, b, c):
         assert "contested" not in warnings(box)
         assert "gates_contested" not in box.node.counters
+
+
+def test_who_wakes_cut_off_from_all_serves_nothing_before_they_are_dead_to_it() -> None:
+    """To fall silent is not enough: they serve its gates, and the cut may be over in a moment."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    a.pause()
+    stage.cut("a")
+    stage.pass_ms(3_000)
+    a.wake(sockets_first=False)
+    while "alive" in states(a).values() or "suspect" in states(a).values():
+        assert not serves(a)
+        stage.pass_ms(50)
+    stage.pass_ms(500)
+    assert serves(a) == {1, 2, 3, 4}
+    stage.heal()
+    stage.pass_ms(3_000)
+    assert is_whole([a, b, c])
 
 
 @pytest.mark.parametrize("end", [Box.stop, Box.kill, lambda box: box.submit(Leave(), 10_000)])
