@@ -53,6 +53,10 @@ class Stranger:
     """When it was first named."""
     named_ms: int
     """When it was last named."""
+    said_ms: int | None = None
+    """When somebody last said that it suspects it."""
+    said_since_ms: int = 0
+    """Since when somebody says so, without a break."""
     is_owner: bool = False
     """Named by a claim, not only by others' suspicions."""
     refused: bool = False
@@ -169,13 +173,17 @@ class Membership:
             self._strangers[suspicion.name] = stranger
         if stranger.incarnation == suspicion.incarnation:
             stranger.named_ms = now.mono_ms
+            if not self._is_said(stranger, now):
+                stranger.said_since_ms = now.mono_ms
+            stranger.said_ms = now.mono_ms
             stranger.refutation = max(stranger.refutation, suspicion.refutation)
             stranger.refused |= suspicion.refused
 
     def is_stranger_gone(self, name: str, incarnation: int, now: Now) -> bool:
         """Whether an owner that is no member here is dead: as any other would be judged.
 
-        Asking makes it known here, and its silence count from the first time on.
+        Asking makes it known here, and its silence count from the first time on; that of others,
+        who say that they suspect it, counts too: theirs had lasted for a while by then.
         """
         stranger = self._strangers.get(name)
         if stranger is None or stranger.incarnation < incarnation:
@@ -184,7 +192,11 @@ class Membership:
         stranger.is_owner, stranger.named_ms = True, now.mono_ms
         if stranger.incarnation > incarnation:
             return True  # There is a later one: this one is over.
-        is_silent = now.mono_ms - stranger.since_ms >= self._shared.settings.dead_after_ms
+        settings = self._shared.settings
+        is_silent = now.mono_ms - stranger.since_ms >= settings.dead_after_ms
+        if self._is_said(stranger, now):
+            more_ms = settings.dead_after_ms - settings.suspect_after_ms
+            is_silent |= now.mono_ms - stranger.said_since_ms >= more_ms
         return is_silent and self._is_confirmed(name, incarnation, stranger.refutation, now)
 
     # --- judging -------------------------------------------------------------------------
@@ -301,12 +313,16 @@ class Membership:
         fresh_ms = self._shared.settings.suspicion_fresh_ms
         return member.doubted_ms is not None and now.mono_ms - member.doubted_ms <= fresh_ms
 
-    def _is_echoed(self, stranger: Stranger, now: Now) -> bool:
-        if stranger.is_owner:
-            return now.mono_ms - stranger.since_ms >= self._shared.settings.suspect_after_ms
+    def _is_said(self, stranger: Stranger, now: Now) -> bool:
         fresh_ms = self._shared.settings.suspicion_fresh_ms
-        is_named = now.mono_ms - stranger.named_ms <= fresh_ms
-        return is_named and now.mono_ms - stranger.since_ms <= ECHO_MS
+        return stranger.said_ms is not None and now.mono_ms - stranger.said_ms <= fresh_ms
+
+    def _is_echoed(self, stranger: Stranger, now: Now) -> bool:
+        """Whoever waits for everybody alive to suspect it waits for us too, who never met it."""
+        known_ms = now.mono_ms - stranger.since_ms
+        if self._is_said(stranger, now):
+            return stranger.is_owner or known_ms <= ECHO_MS
+        return stranger.is_owner and known_ms >= self._shared.settings.suspect_after_ms
 
     def unheard_here_only(self, now: Now) -> list[str]:
         """Suspects that others still hear: the link from them to us is broken."""
