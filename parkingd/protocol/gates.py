@@ -21,8 +21,8 @@ A claim is shown to nobody, and nothing done under it is answered, before it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from parkingd.core.events import Claim
 from parkingd.core.gates import (
@@ -35,6 +35,7 @@ from parkingd.core.gates import (
 )
 from parkingd.core.ids import Now
 from parkingd.protocol.effects import Level
+from parkingd.protocol.hearsay import Hearsay
 from parkingd.protocol.members import Member, MemberState
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.outcomes import GateRow
@@ -58,14 +59,6 @@ LOOK_MS: Final = 400
 RAN_SHARE: Final = 0.5
 """Of the heartbeats it should have sent while unheard: with more, it ran and was cut off."""
 LOOK_BACK_MS: Final = 2_000
-
-
-class Named(NamedTuple):
-    """A claim that is known by its owner's heartbeat only."""
-
-    fence: Fence
-    owner: str
-    incarnation: int
 
 
 class Gates:
@@ -92,10 +85,7 @@ class Gates:
         """The greatest epoch of each claimant, for heartbeats that are older than its events."""
         self._unnamed: dict[int, tuple[Fence, int]] = {}
         """Gates that their living owner's heartbeats do not name, and since when."""
-        self._ahead: dict[int, Named] = {}
-        """Gates that a living member serves under a greater claim than has arrived here."""
-        self._shown: dict[int, tuple[Fence, int]] = {}
-        """What a barrier has seen that its claimant, who lives, may still tell; and since when."""
+        self._hearsay = Hearsay(self._claim, self._up)
         self._ousted: dict[int, tuple[str, int]] = {}
         """(owner, incarnation) whose gate was claimed while it was taken for dead."""
         self._contested: dict[int, tuple[frozenset[str], int]] = {}
@@ -135,7 +125,7 @@ class Gates:
         if claim is None or claim.phase != PHASE_OWNED or not self._is_own(claim):
             return None
         is_barred = self.is_stopped or shared.is_namesake or shared.replica.failing
-        if is_barred or gate in self._ahead or not 1 <= gate <= self._count:
+        if is_barred or gate in self._hearsay or not 1 <= gate <= self._count:
             return None
         return fence_of(claim)
 
@@ -157,8 +147,8 @@ class Gates:
 
     def owner_of(self, gate: int, now: Now) -> str | None:
         """The other node that serves this gate as far as the claims tell; None: nobody."""
-        if gate in self._ahead:
-            return self._ahead[gate].owner
+        if gate in self._hearsay:
+            return self._hearsay.owner(gate)
         claim = self._claim(gate)
         if claim is None or claim.phase != PHASE_OWNED or self._is_own(claim):
             return None
@@ -250,7 +240,12 @@ class Gates:
             return  # It said the same of the same claims.
         self._weighed[member.name] = self._changes
         named = dict(member.gates or ())
-        self._look_ahead(member, named)
+        for gate, epoch in named.items():
+            if 1 <= gate <= self._count:
+                is_served = self.served_under(gate) is not None
+                if self._hearsay.heard(member, gate, epoch):
+                    self._membership.beat_wanted |= is_served
+                    self._is_due = True
         for gate in range(1, self._count + 1):
             claim = self._claim(gate)
             if claim is None or claim.phase != PHASE_OWNED or claim.owner != member.name:
@@ -261,37 +256,6 @@ class Gates:
             fence = fence_of(claim)
             if self._unnamed.get(gate, (None, 0))[0] != fence:
                 self._unnamed[gate] = (fence, now.mono_ms)
-
-    def _look_ahead(self, member: Member, named: Mapping[int, int]) -> None:
-        """Whoever serves a gate has its claim on disk: a greater one than ours counts at once."""
-        for gate, epoch in named.items():
-            if not 1 <= gate <= self._count:
-                continue
-            claim = Claim(gate, epoch, member.name, member.incarnation, PHASE_OWNED, None)
-            fence, known = fence_of(claim), self._greatest(gate)
-            if known is None or fence > known:
-                if self.served_under(gate) is not None:
-                    self._membership.beat_wanted = True
-                self._ahead[gate] = Named(fence, member.name, member.incarnation)
-                self._is_due = True
-
-    def _greatest(self, gate: int) -> Fence | None:
-        """The greatest fence that is known here, by a claim or by a heartbeat."""
-        claim, ahead = self._claim(gate), self._ahead.get(gate)
-        fences = [fence_of(claim)] if claim is not None else []
-        return max([*fences, ahead.fence] if ahead is not None else fences, default=None)
-
-    def _forget_ahead(self) -> None:
-        """The claim has come, or will never come: its owner is gone."""
-        for gate, ahead in list(self._ahead.items()):
-            claim = self._claim(gate)
-            has_come = claim is not None and fence_of(claim) >= ahead.fence
-            is_up = any(
-                m.name == ahead.owner and m.incarnation == ahead.incarnation for m in self._up()
-            )
-            if has_come or not is_up:
-                del self._ahead[gate]
-                self.has_changed = True
 
     def _look_back(self, member: Member, now: Now) -> None:
         """It was taken for dead and is heard again. Heartbeats are counted: did it go on?"""
@@ -380,8 +344,8 @@ class Gates:
 
     def _owner(self, gate: int, live: dict[str, int], now: Now) -> tuple[str | None, bool]:
         """(who has or gets it by the claims, whether anybody else may claim it)."""
-        if gate in self._ahead:
-            return self._ahead[gate].owner, False
+        if gate in self._hearsay:
+            return self._hearsay.owner(gate), False
         claim = self._claim(gate)
         if claim is None:
             return None, True
@@ -417,26 +381,12 @@ class Gates:
         if own is None or not self.can_serve(now):
             return False
         if own < seen:
-            if self._may_come(gate, seen, now):
+            if self._hearsay.may_come(gate, seen, now):
                 return False
             self._moved_ms[gate] = now.mono_ms  # From whoever made that claim.
             self._mint(gate, seen.epoch + 1, now)
             self._shared.counters["claims_above_barrier"] += 1
         return True
-
-    def _may_come(self, gate: int, seen: Fence, now: Now) -> bool:
-        """Whoever made this claim lives, and has not kept silent about it for long."""
-        made_it = any(
-            m.name == seen.owner
-            and fence_of(Claim(gate, seen.epoch, m.name, m.incarnation, PHASE_OWNED, None)) == seen
-            for m in self._up()
-        )
-        if not made_it:
-            self._shown.pop(gate, None)
-            return False
-        if self._shown.get(gate, (None, 0))[0] != seen:
-            self._shown[gate] = (seen, now.mono_ms)
-        return now.mono_ms - self._shown[gate][1] < GIVEN_UP_MS
 
     # --- time ----------------------------------------------------------------------------
 
@@ -455,7 +405,7 @@ class Gates:
             return
         live = self._live(now)
         self._sync(now)
-        self._forget_ahead()
+        self.has_changed |= self._hearsay.settle()
         view = frozenset(live.items())
         if view != self._view:
             self._view, self._view_ms = view, now.mono_ms
@@ -472,7 +422,7 @@ class Gates:
         own = self._shared.settings.name
         for gate in range(1, self._count + 1):
             claim = self._claim(gate)
-            if claim is None or gate in self._ahead:
+            if claim is None or gate in self._hearsay:
                 continue
             if claim.phase == PHASE_RELEASED and claim.target == own:
                 self._mint(gate, claim.epoch + 1, now)
@@ -481,10 +431,10 @@ class Gates:
         timeout_ms = self._shared.settings.release_timeout_ms
         for gate, released_ms in list(self._released_ms.items()):
             claim = self._claim(gate)
-            is_ahead = gate in self._ahead
+            is_served_elsewhere = gate in self._hearsay
             if (
                 claim is None
-                or is_ahead
+                or is_served_elsewhere
                 or claim.phase != PHASE_RELEASED
                 or not self._is_own(claim)
             ):
@@ -557,7 +507,7 @@ class Gates:
 
     def _must_hand_over(self, gate: int, live: dict[str, int]) -> bool:
         claim = self._claim(gate)
-        if claim is None or gate in self._ahead or not self._is_own(claim):
+        if claim is None or gate in self._hearsay or not self._is_own(claim):
             return False
         return claim.phase == PHASE_OWNED or claim.target not in live
 
@@ -566,7 +516,7 @@ class Gates:
         is_sealed = self._shared.replica_id in self._shared.replica.state.record.seals
         if is_sealed or not self._live(now):
             return True
-        gates = (gate for gate in range(1, self._count + 1) if gate not in self._ahead)
+        gates = (gate for gate in range(1, self._count + 1) if gate not in self._hearsay)
         return not any(self.is_own(gate) for gate in gates)
 
     def _release(self, gate: int, target: str, now: Now) -> None:

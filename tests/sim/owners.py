@@ -258,7 +258,7 @@ class Owners:
         if machine.index in self._woken:
             self._check_woken(machine, node)
         barred = (gates.is_stopped, shared.is_namesake, shared.replica.failing)
-        ahead = tuple(gates._ahead)
+        ahead = tuple(gates._hearsay)
         learned = self._learned[machine.index]
         served = self._served.get(machine.index)
         is_same = served is not None and served.learned == learned
