@@ -240,12 +240,9 @@ class Gates:
             return  # It said the same of the same claims.
         self._weighed[member.name] = self._changes
         named = dict(member.gates or ())
-        for gate, epoch in named.items():
-            if 1 <= gate <= self._count:
-                is_served = self.served_under(gate) is not None
-                if self._hearsay.heard(member, gate, epoch):
-                    self._membership.beat_wanted |= is_served
-                    self._is_due = True
+        greater = self._hearsay.heard(member, named, now)
+        self._is_due |= bool(greater)
+        self._membership.beat_wanted |= any(self.is_own(gate) for gate in greater)
         for gate in range(1, self._count + 1):
             claim = self._claim(gate)
             if claim is None or claim.phase != PHASE_OWNED or claim.owner != member.name:
@@ -405,7 +402,7 @@ class Gates:
             return
         live = self._live(now)
         self._sync(now)
-        self.has_changed |= self._hearsay.settle()
+        self.has_changed |= self._hearsay.settle(now)
         view = frozenset(live.items())
         if view != self._view:
             self._view, self._view_ms = view, now.mono_ms

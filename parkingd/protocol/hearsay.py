@@ -4,33 +4,39 @@ A claim may be long on its way: a log was trimmed, a link loses what is large, a
 know better than the claims that have arrived:
 
     a heartbeat  names (gate, epoch) of what its sender serves, whose claim is on its disk. If it
-                 is greater than what is here it counts at once, until it comes or its owner is gone
+                 is greater than what is here it counts at once, until it comes, or its owner is
+                 gone or names the gate no more
     a barrier    remembers the greatest fence that it was opened with (`core.gates.Barrier`), even
                  that of a claim which was lost with a disk, or belongs to a lot that is no more
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from parkingd.core.events import Claim
 from parkingd.core.gates import PHASE_OWNED, Fence, fence_of
 from parkingd.core.ids import Now
 from parkingd.protocol.members import Member
 
-UNCONFIRMED_MS: Final = 2_000
-"""A barrier says that a living member has claimed this gate, and for this long that one does not
-say so itself: it has given the gate up, or was that in another lot. Half: a claim that waits for a
-slow disk is overtaken. Double: the barrier stays shut for 4 s."""
+UNNAMED_MS: Final = 2_000
+"""The heartbeats of a living member do not name, for this long, a gate that they have named before
+or that a barrier says it has claimed: it has given the gate up, or claimed it in another lot. Half:
+a claim that waits for a slow disk is overtaken. Double: the gate or its barrier stays shut for 4 s.
+"""
 
 
-class Named(NamedTuple):
+@dataclass(slots=True)
+class Named:
     """A greater claim than is here, as its owner's heartbeat names it."""
 
     fence: Fence
     owner: str
     incarnation: int
+    unnamed_ms: int | None = None
+    """Since when its owner's heartbeats do not name it any more."""
 
 
 class Hearsay:
@@ -56,19 +62,27 @@ class Hearsay:
         """Who serves this gate, which is one of these."""
         return self._named[gate].owner
 
-    def heard(self, member: Member, gate: int, epoch: int) -> bool:
-        """Its heartbeat names this gate: whether that is greater than all that was known."""
+    def heard(self, member: Member, gates: Mapping[int, int], now: Now) -> set[int]:
+        """Its heartbeat names these gates and epochs: those that are greater than all known."""
+        for gate, named in self._named.items():
+            if named.owner == member.name and gate not in gates and named.unnamed_ms is None:
+                named.unnamed_ms = now.mono_ms
+        return {gate for gate, epoch in gates.items() if self._is_greater(member, gate, epoch)}
+
+    def _is_greater(self, member: Member, gate: int, epoch: int) -> bool:
         fence = _fence(gate, epoch, member)
         claim, named = self._claim(gate), self._named.get(gate)
         if claim is not None and fence <= fence_of(claim):
             return False
         if named is not None and fence <= named.fence:
+            if fence == named.fence:
+                named.unnamed_ms = None
             return False
         self._named[gate] = Named(fence, member.name, member.incarnation)
         return True
 
-    def settle(self) -> bool:
-        """Forget what has come, or never will: its owner is gone. Whether there was any."""
+    def settle(self, now: Now) -> bool:
+        """Forget what has come, or counts no more: see the module text. Whether there was any."""
         if not self._named:
             return False
         up = {(member.name, member.incarnation) for member in self._up()}
@@ -76,7 +90,8 @@ class Hearsay:
         for gate, named in list(self._named.items()):
             claim = self._claim(gate)
             has_come = claim is not None and fence_of(claim) >= named.fence
-            if has_come or (named.owner, named.incarnation) not in up:
+            is_over = named.unnamed_ms is not None and now.mono_ms - named.unnamed_ms >= UNNAMED_MS
+            if has_come or is_over or (named.owner, named.incarnation) not in up:
                 del self._named[gate]
         return len(self._named) < before
 
@@ -87,7 +102,7 @@ class Hearsay:
             return False
         if self._seen.get(gate, (None, 0))[0] != seen:
             self._seen[gate] = (seen, now.mono_ms)
-        return now.mono_ms - self._seen[gate][1] < UNCONFIRMED_MS
+        return now.mono_ms - self._seen[gate][1] < UNNAMED_MS
 
 
 def _fence(gate: int, epoch: int, member: Member) -> Fence:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from parkingd.core.gates import Barrier, fence_of
-from parkingd.protocol.commands import AskToEnter, Leave
+from parkingd.protocol.commands import AskToEnter, Leave, Track
 from parkingd.protocol.messages import Delta, EnterAsk, PullReply
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
@@ -158,6 +158,27 @@ def test_a_claim_that_was_only_heard_of_bars_nobody_once_its_owner_is_gone() -> 
     stage.cut("a")
     stage.release()
     wait_until(stage, lambda: serves(a) == {1, 2, 3, 4}, 5_000)
+
+
+def test_a_claim_that_was_only_heard_of_counts_no_more_when_its_owner_has_given_the_gate_up() -> (
+    None
+):
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    stage.cut("a")
+    stage.pass_ms(5_000)
+    stage.holds = (Delta, PullReply)
+    stage.heal()
+    stage.pass_ms(1_000)
+    stepped_down = {1, 2, 3, 4} - serves(a)
+    assert stepped_down
+    assert stepped_down <= serves(b)
+    b.disk.fail("disk full")
+    b.submit(Track("KB1", 1, None))
+    stage.pass_ms(1_800)
+    assert not stepped_down & serves(a)
+    stage.pass_ms(1_000)
+    assert serves(a) == {1, 2, 3, 4}
 
 
 def test_no_fence_is_lower_than_one_that_the_gate_has_seen() -> None:
