@@ -92,7 +92,7 @@ class Gates:
         self._heard: dict[str, tuple[tuple[tuple[int, int], ...] | None, bool]] = {}
         """What each member's last heartbeat said of its gates, and whether it is leaving."""
         self._changes = 0
-        """How often a greatest claim has changed."""
+        """How often a greatest claim has changed, or what is known of it by hearsay."""
         self._weighed: dict[str, int] = {}
         """At which of these changes a member's heartbeat was last compared with the claims."""
         self._is_due = False
@@ -402,7 +402,9 @@ class Gates:
             return
         live = self._live(now)
         self._sync(now)
-        self.has_changed |= self._hearsay.settle(now)
+        if self._hearsay.settle(now):
+            self.has_changed = True
+            self._changes += 1  # What heartbeats say has to be compared anew.
         view = frozenset(live.items())
         if view != self._view:
             self._view, self._view_ms = view, now.mono_ms

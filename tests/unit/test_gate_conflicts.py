@@ -146,7 +146,7 @@ def test_who_hears_that_a_gate_is_served_under_a_greater_claim_steps_down_before
 
 
 def test_a_claim_that_was_only_heard_of_bars_nobody_once_its_owner_is_gone() -> None:
-    """a steps down for b, whose claims never come, and b dies."""
+    """a steps down for b, whose claims never come, and b is gone; is back; and is gone for good."""
     stage = Stage()
     a, b, _ = parted(stage)
     stage.holds = (Delta, PullReply)
@@ -154,9 +154,12 @@ def test_a_claim_that_was_only_heard_of_bars_nobody_once_its_owner_is_gone() -> 
     stage.pass_ms(1_000)
     stepped_down = {1, 2, 3, 4} - serves(a)
     assert stepped_down & serves(b)
+    stage.cut("a")
+    wait_until(stage, lambda: serves(a) == {1, 2, 3, 4}, 5_000)
+    stage.heal()
+    wait_until(stage, lambda: serves(a) == {1, 2, 3, 4} - stepped_down, 1_500)
     b.kill()
     stage.cut("a")
-    stage.release()
     wait_until(stage, lambda: serves(a) == {1, 2, 3, 4}, 5_000)
 
 
