@@ -38,8 +38,7 @@ class Fence(NamedTuple):
 
 def fence_of(claim: Claim) -> Fence:
     """The fence of this claim."""
-    score = _weight(str(claim.gate), claim.owner, str(claim.incarnation))
-    return Fence(claim.epoch, score, claim.owner)
+    return Fence(claim.epoch, _score(claim.gate, claim.owner, claim.incarnation), claim.owner)
 
 
 class Barrier:
@@ -117,6 +116,11 @@ def _loads(assigned: Mapping[int, str], live: Collection[str]) -> dict[str, int]
     for owner in assigned.values():
         loads[owner] += 1
     return loads
+
+
+@lru_cache(maxsize=2**16)
+def _score(gate: int, owner: str, incarnation: int) -> int:
+    return _weight(str(gate), owner, str(incarnation))
 
 
 @lru_cache(maxsize=2**16)

@@ -9,7 +9,7 @@ is stored, sent in snapshots and hashed as one.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 from parkingd.core.events import (
     Capacity,
@@ -84,7 +84,8 @@ class LotRecord:
         """Of almost full and of full."""
         self.held: tuple[bool, ...] = (False, False)
         """Which of these states held when their register was last written."""
-        self._claims: dict[int, Event] = {}
+        self._claim_events: dict[int, Event] = {}
+        self._claims: dict[int, Claim] = {}
         self._digest: bytes | None = None
 
     def absorb(self, event: Event) -> bool:
@@ -105,8 +106,8 @@ class LotRecord:
                 self._settle()
             case Setting(key=name, value=value):
                 self._set(name, value)
-            case Claim(gate=gate):
-                self._claims[gate] = event
+            case Claim(gate=gate) as claim:
+                self._claim_events[gate], self._claims[gate] = event, claim
             case Join() as join:
                 self.names[event.origin] = join
             case Fence(replica=replica):
@@ -186,12 +187,11 @@ class LotRecord:
 
     def claim_event(self, gate: int) -> Event | None:
         """The event that made the greatest claim to this gate."""
-        return self._claims.get(gate)
+        return self._claim_events.get(gate)
 
     def claim(self, gate: int) -> Claim | None:
         """The greatest claim to this gate; None if nobody has ever served it."""
-        event = self._claims.get(gate)
-        return None if event is None else cast(Claim, event.body)
+        return self._claims.get(gate)
 
     def name_of(self, replica: ReplicaId) -> str:
         """The node that minted under this id; its hex where the join is not known."""

@@ -421,4 +421,6 @@ class Entering:
 
     def next_deadline(self) -> int | None:
         """When to look again, monotonic milliseconds."""
-        return min((min(car.next_ms, car.deadline_ms) for car in self._waiting), default=None)
+        if not self._waiting:
+            return None
+        return min(min(car.next_ms, car.deadline_ms) for car in self._waiting)

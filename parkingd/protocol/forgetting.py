@@ -297,6 +297,8 @@ class Fences:
         if self._requests:
             return now_ms + 50
         state = self._shared.replica.state
+        if not (state.record.fences or state.record.seals):
+            return None
         is_asking = state.fenced_replicas() or state.incomplete_seals()
         return now_ms + ASK_AGAIN_MS if is_asking else None
 

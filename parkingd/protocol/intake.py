@@ -109,6 +109,11 @@ class Intake:
         else:
             self._waiting.append((handle, command, deadline_ms))
 
+    @property
+    def has_waiting(self) -> bool:
+        """Some requests cannot be performed yet."""
+        return bool(self._waiting)
+
     def retry(self, now: Now) -> None:
         """Look at the waiting requests again."""
         if not self._waiting:

@@ -209,6 +209,8 @@ class Membership:
         """Apply the clock to everybody; yields each member whose state changed, and the old one."""
         self._is_due = False
         members = self._shared.members.all()
+        if all(self._is_well(member, now) for member in members):
+            members = []
         # Who is heard again is a witness already when the others are judged.
         members.sort(key=lambda m: m.last_heard_ms, reverse=True)
         for member in members:
@@ -230,6 +232,14 @@ class Membership:
             if now.mono_ms - stranger.named_ms >= STRANGER_MS:
                 del self._strangers[name]
         self._next_ms = self._next_judgement_ms(now.mono_ms)
+
+    def _is_well(self, member: Member, now: Now) -> bool:
+        """It stays what it is, as nearly all do nearly always."""
+        if member.state is MemberState.LEFT:
+            return True
+        is_spared = member.state is MemberState.ALIVE and member.refused_ms is None
+        silence_ms = now.mono_ms - member.last_heard_ms
+        return is_spared and silence_ms < self._shared.settings.suspect_after_ms
 
     def _judged(self, member: Member, now: Now) -> MemberState:
         settings = self._shared.settings
@@ -358,13 +368,16 @@ class Membership:
 
     def _next_judgement_ms(self, now_ms: int) -> int | None:
         settings = self._shared.settings
-        due_ms: list[int] = []
+        earliest_ms: int | None = None
         for member in self._shared.members.all():
             if member.state is MemberState.ALIVE:
-                due_ms.append(member.last_heard_ms + settings.suspect_after_ms)
+                due_ms = member.last_heard_ms + settings.suspect_after_ms
             elif member.state is MemberState.SUSPECT:
-                over_ms = member.last_heard_ms + settings.dead_after_ms
-                if over_ms > now_ms:
-                    due_ms.append(over_ms)
-        earliest = min(due_ms, default=None)
-        return earliest if earliest is None else max(earliest, self._quiet_until_ms)
+                due_ms = member.last_heard_ms + settings.dead_after_ms
+                if due_ms <= now_ms:
+                    continue
+            else:
+                continue
+            if earliest_ms is None or due_ms < earliest_ms:
+                earliest_ms = due_ms
+        return None if earliest_ms is None else max(earliest_ms, self._quiet_until_ms)

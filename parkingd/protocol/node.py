@@ -76,6 +76,7 @@ from parkingd.protocol.messages import (
     Want,
     let_go,
 )
+from parkingd.protocol.outbox import NOTHING
 from parkingd.protocol.outcomes import Status
 from parkingd.protocol.peering import Peering
 from parkingd.protocol.replica import Replica
@@ -164,6 +165,8 @@ class Node:
         self._has_said_goodbye = False
         self._due_ms = now.mono_ms
         self._is_due_known = False
+        self._is_eventful = True
+        """Since the effects were last taken, more has come than heartbeats with nothing new."""
         self._lot_told = self._lot_shown()
         self._fences.loaded()
 
@@ -230,6 +233,7 @@ class Node:
         self._begin(now)
         if not isinstance(message, Heartbeat):
             self._is_due_known = False
+            self._is_eventful = True
         if isinstance(message, Hello):
             self._peering.receive_hello(sender, message, now)
             return
@@ -238,10 +242,12 @@ class Node:
             return
         if sender.replica in self.state.record.fences:
             if isinstance(sender.link, Route):
+                self._is_eventful = True
                 self._shared.outbox.send(sender.link, let_go(sender.replica))
             return
         member = self._shared.members.hear(sender, now)
         if member is None:
+            self._is_eventful = True
             self._from_stranger(sender, message, now)
             return
         match message:
@@ -298,6 +304,7 @@ class Node:
         self._membership.heartbeat(member, beat, now)
         if beat.suspicions:
             self._is_due_known = False
+            self._is_eventful = True
         if member.lot is not None and member.lot == self.lot:
             self._gates.heard(member, now)
             is_news = self._replication.heard_head(member.replica, beat.head, now)
@@ -329,6 +336,7 @@ class Node:
         """
         self._begin(now)
         self._is_due_known = False
+        self._is_eventful = True
         match command:
             case AskToEnter():
                 self._entering.take(handle, command, deadline_ms, now)
@@ -392,6 +400,7 @@ class Node:
         """The disk, discovery or a link reports."""
         self._begin(now)
         self._is_due_known = False
+        self._is_eventful = True
         shared = self._shared
         match fact:
             case Persisted(token=token, own_seq=own_seq):
@@ -495,6 +504,7 @@ class Node:
         """Time passed. Calling it early or late is fine."""
         self._begin(now)
         self._is_due_known = False
+        self._is_eventful = True
         shared = self._shared
         for member, before in self._membership.judge(now):
             self._judged(member, before, now)
@@ -541,6 +551,7 @@ class Node:
         if paused_ms:
             self._gates.unsettle(now)
         if paused_ms > self.settings.pause_stop_ms:
+            self._is_eventful = True
             self._shared.outbox.notice(Level.WARNING, "paused", ms=paused_ms)
             self._gates.stop()
             self._replication.forget_pulls()
@@ -639,9 +650,9 @@ class Node:
 
     def _earliest_deadline(self) -> int:
         now_ms = self._now.mono_ms
-        due = [
-            now_ms if self._membership.beat_wanted else self._next_beat_ms,
-            self._next_housekeeping_ms,
+        due_ms = now_ms if self._membership.beat_wanted else self._next_beat_ms
+        due_ms = min(due_ms, self._next_housekeeping_ms)
+        for at_ms in (
             self._peering.next_deadline(),
             self._membership.next_deadline(now_ms),
             None if self._snapshots.is_joining else self._gates.next_deadline(now_ms),
@@ -654,13 +665,17 @@ class Node:
             self._waits.next_deadline(),
             self._founding.next_deadline(now_ms),
             self._intake.next_deadline(now_ms),
-        ]
-        if self._shared.replica.pending:
-            due.append(self._founding.mint_deadline(now_ms))
-        return min(at for at in due if at is not None)
+            self._founding.mint_deadline(now_ms) if self._shared.replica.pending else None,
+        ):
+            if at_ms is not None and at_ms < due_ms:
+                due_ms = at_ms
+        return due_ms
 
     def take_effects(self) -> Effects:
         """Everything that has to happen since the last call, in order."""
+        if not (self._is_eventful or self._intake.has_waiting or self._waits.has_waiting):
+            return NOTHING
+        self._is_eventful = False
         if isinstance(self._shared.outbox.end, StartOver) and not self._has_said_goodbye:
             self._has_said_goodbye = True
             self._leaving.say_goodbye()

@@ -330,10 +330,11 @@ class Replication:
     def tick(self, now: Now) -> None:
         """Ask for gaps; exchange with whoever is due."""
         shared, settings = self._shared, self._shared.settings
-        timeout = now.mono_ms - settings.request_timeout_ms
-        for nonce in [n for n, (_, asked_ms) in self._pulls.items() if asked_ms < timeout]:
-            del self._pulls[nonce]
-            shared.counters["pulls_unanswered"] += 1
+        if self._pulls:
+            timeout = now.mono_ms - settings.request_timeout_ms
+            for nonce in [n for n, (_, asked_ms) in self._pulls.items() if asked_ms < timeout]:
+                del self._pulls[nonce]
+                shared.counters["pulls_unanswered"] += 1
         if self.is_paused or shared.lot is None:
             return
         if self._gaps:
@@ -362,10 +363,10 @@ class Replication:
             return None
         if self._soon:
             return now_ms
-        due = [gap.due_ms for gap in self._gaps.values()]
-        if self._next_sync_ms is not None:
-            due.append(self._next_sync_ms)
-        return min(due, default=now_ms)
+        due_ms = self._next_sync_ms
+        for gap in self._gaps.values():
+            due_ms = gap.due_ms if due_ms is None else min(due_ms, gap.due_ms)
+        return now_ms if due_ms is None else due_ms
 
     def forget_pulls(self) -> None:
         """Answers on their way are old: none of them counts."""

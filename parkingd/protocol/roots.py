@@ -74,9 +74,9 @@ class Roots:
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When a round ends."""
-        return min(
-            (r.deadline_ms if r.waiting else now_ms for r in self._rounds.values()), default=None
-        )
+        if not self._rounds:
+            return None
+        return min(r.deadline_ms if r.waiting else now_ms for r in self._rounds.values())
 
     def _reply(self, handle: int, done: Round) -> None:
         shared = self._shared

@@ -410,6 +410,8 @@ class Snapshots:
 
     def tick(self, now: Now) -> None:
         """One slice of a join; and drop what nobody goes on with."""
+        if not self._serving and self._receiving is None:
+            return
         for serving in list(self._serving.values()):
             if now.mono_ms >= serving.deadline_ms:
                 del self._serving[serving.route.id]
@@ -434,6 +436,8 @@ class Snapshots:
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When `tick` has something to do."""
+        if not self._serving and self._receiving is None:
+            return None
         due = [serving.deadline_ms for serving in self._serving.values()]
         if self._receiving is not None:
             slicing = self._receiving.slices is not None

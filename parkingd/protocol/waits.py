@@ -36,6 +36,11 @@ class Waits:
         waits, self._waits = self._waits, []
         return waits
 
+    @property
+    def has_waiting(self) -> bool:
+        """Somebody waits."""
+        return bool(self._waits)
+
     def check(self, now: Now) -> None:
         """Answer whoever can be answered."""
         for wait in list(self._waits):
@@ -48,7 +53,9 @@ class Waits:
 
     def next_deadline(self) -> int | None:
         """The nearest deadline."""
-        return min((deadline_ms for _, _, deadline_ms in self._waits), default=None)
+        if not self._waits:
+            return None
+        return min(deadline_ms for _, _, deadline_ms in self._waits)
 
     def _state(self, condition: Condition, now: Now) -> ConditionState:
         if condition.key == "synced":

@@ -383,7 +383,7 @@ def cut_off_together() -> tuple[Stage, Box, Box, Box]:
     assert b.shown("KC2")
     a.node._shared.replica.mint(Fence(c.replica), a.now.wall_ms)
     a.node._shared.replica.mint(Seal(c.replica, entry[1] - 1, ()), a.now.wall_ms)
-    a.take()
+    a.tick()
     return stage, a, b, c
 
 

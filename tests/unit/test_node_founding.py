@@ -322,7 +322,7 @@ def test_messages_of_another_lot_are_refused_and_counted() -> None:
     mine = b.track("KB1")
     stage.flows = False
     b.node._peering.greet(a.address, b.now)
-    b.take()
+    b.tick()
     (letter,) = stage.waiting(Hello, a)
     stage.deliver(letter)
     a.give(b, mine)

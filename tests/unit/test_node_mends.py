@@ -171,7 +171,7 @@ def sealed(stage: Stage, box: Box, upto: int) -> None:
     if LOST not in box.node.state.record.fences:
         replica.mint(Fence(LOST), now.wall_ms)
     replica.mint(Seal(LOST, upto, ()), now.wall_ms)
-    box.take()
+    box.tick()
     stage.pass_ms(1_000)
 
 
@@ -241,7 +241,7 @@ def test_who_holds_void_events_is_told_when_it_answers_a_hello() -> None:
     """Seed 26220397: only those that greeted were told, and not those that were greeted."""
     stage, a, b = holder_of_void()
     a.node._peering.greet(b.address, a.now)
-    a.take()
+    a.tick()
     stage.deliver(stage.waiting(Hello, b)[-1])
     (answer,) = [letter for letter in stage.waiting(Hello, a) if _is_answer(letter.message)]
     stage.deliver(answer)
