@@ -98,9 +98,12 @@ def balance(
 
     ``receivers``: who may be given gates; all that live unless told otherwise.
     """
-    held = {name: {g for g, owner in assigned.items() if owner == name} for name in sorted(live)}
+    loads = _loads(assigned, live)
     takers = sorted(live if receivers is None else receivers)
-    while takers:
+    if not takers or max(loads.values()) - min(loads[name] for name in takers) <= 1:
+        return dict(assigned)
+    held = {name: {g for g, owner in assigned.items() if owner == name} for name in loads}
+    while True:
         giver = max(held, key=lambda name: len(held[name]))
         taker = min(takers, key=lambda name: len(held[name]))
         if len(held[giver]) - len(held[taker]) <= 1:

@@ -341,6 +341,8 @@ def _refuse_by_head(frame: bytes, cluster: str) -> None:
 
 def _deflated(value: object, inflated_max: int) -> object:
     """The array itself, or its deflated form if that is worth it."""
+    if not value:
+        return value
     packed: bytes = _pack(value)
     if len(packed) <= DEFLATE_FROM_BYTES:
         return value

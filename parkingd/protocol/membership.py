@@ -209,7 +209,7 @@ class Membership:
         """Apply the clock to everybody; yields each member whose state changed, and the old one."""
         self._is_due = False
         members = self._shared.members.all()
-        if all(self._is_well(member, now) for member in members):
+        if self._are_well(members, now):
             members = []
         # Who is heard again is a witness already when the others are judged.
         members.sort(key=lambda m: m.last_heard_ms, reverse=True)
@@ -233,13 +233,15 @@ class Membership:
                 del self._strangers[name]
         self._next_ms = self._next_judgement_ms(now.mono_ms)
 
-    def _is_well(self, member: Member, now: Now) -> bool:
-        """It stays what it is, as nearly all do nearly always."""
-        if member.state is MemberState.LEFT:
-            return True
-        is_spared = member.state is MemberState.ALIVE and member.refused_ms is None
-        silence_ms = now.mono_ms - member.last_heard_ms
-        return is_spared and silence_ms < self._shared.settings.suspect_after_ms
+    def _are_well(self, members: list[Member], now: Now) -> bool:
+        """All stay what they are, as they do nearly always."""
+        heard_ms = now.mono_ms - self._shared.settings.suspect_after_ms
+        for member in members:
+            if member.state is not MemberState.ALIVE or member.refused_ms is not None:
+                return False
+            if member.last_heard_ms <= heard_ms:
+                return False
+        return True
 
     def _judged(self, member: Member, now: Now) -> MemberState:
         settings = self._shared.settings

@@ -240,12 +240,13 @@ class Node:
         if isinstance(message, Refused):
             self._peering.receive_refused(sender, message, now)
             return
-        if sender.replica in self.state.record.fences:
+        shared = self._shared
+        if sender.replica in shared.replica.state.record.fences:
             if isinstance(sender.link, Route):
                 self._is_eventful = True
-                self._shared.outbox.send(sender.link, let_go(sender.replica))
+                shared.outbox.send(sender.link, let_go(sender.replica))
             return
-        member = self._shared.members.hear(sender, now)
+        member = shared.members.hear(sender, now)
         if member is None:
             self._is_eventful = True
             self._from_stranger(sender, message, now)
@@ -305,7 +306,7 @@ class Node:
         if beat.suspicions:
             self._is_due_known = False
             self._is_eventful = True
-        if member.lot is not None and member.lot == self.lot:
+        if member.lot is not None and member.lot == self._shared.replica.lot:
             self._gates.heard(member, now)
             is_news = self._replication.heard_head(member.replica, beat.head, now)
             self._is_due_known &= not is_news
