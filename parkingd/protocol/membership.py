@@ -104,13 +104,16 @@ class Membership:
 
     def heartbeat(self, member: Member, beat: Heartbeat, now: Now) -> None:
         """A heartbeat newer than the last: what it says of others, and of us."""
+        shared = self._shared
         member.refutation = max(member.refutation, beat.refutation)
+        passed_ms, member.beat_ms = now.mono_ms - member.beat_ms, now.mono_ms
         had = member.accuses
-        member.accuses = {each.name: each for each in beat.suspicions}
         if not (had or beat.suspicions):
             return
-        self._is_due = True
-        shared = self._shared
+        member.accuses = {each.name: each for each in beat.suspicions}
+        # The dead are named in every heartbeat: only what was not said, or was too old, is news.
+        is_fresh = passed_ms <= shared.settings.suspicion_fresh_ms
+        self._is_due |= not is_fresh or had != member.accuses
         for suspicion in beat.suspicions:
             if suspicion.name == shared.settings.name:
                 self._refute(suspicion)

@@ -300,7 +300,7 @@ class Node:
         if beat.beat <= member.beat:
             return  # Late or repeated: it says nothing new.
         member.beat, member.head, member.leaving = beat.beat, beat.head, beat.leaving
-        member.beat_ms, member.gates = now.mono_ms, beat.gates
+        member.gates = beat.gates
         member.hear_clock(beat.wall_ms, now)
         self._membership.heartbeat(member, beat, now)
         if beat.suspicions:
@@ -651,8 +651,8 @@ class Node:
 
     def _earliest_deadline(self) -> int:
         now_ms = self._now.mono_ms
+        # Housekeeping is done with the heartbeat that follows.
         due_ms = now_ms if self._membership.beat_wanted else self._next_beat_ms
-        due_ms = min(due_ms, self._next_housekeeping_ms)
         for at_ms in (
             self._peering.next_deadline(),
             self._membership.next_deadline(now_ms),
