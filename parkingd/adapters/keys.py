@@ -50,14 +50,19 @@ class Cookie:
 
 def load_cookie(*, text: str | None, file: Path | None, home: Path | None) -> Cookie:
     """The cookie: ``text`` if given, else from ``file``, else from the home directory, where it is
-    made on the first start. ConfigError with what to do when there is none to be had."""
+    made on the first start. ConfigError with what to do when there is none to be had.
+
+    A file that was named may be readable by a group of this process: so does Kubernetes mount a
+    Secret. The one in the home directory we made ourselves, for its owner alone.
+    """
     if text is not None:
         return Cookie(_checked(text, FROM_TEXT), FROM_TEXT)
     if file is not None:
-        content, mode = _read(file)
+        content, found = _read(file)
+        mode = stat.S_IMODE(found.st_mode)
         warnings = (
             (f"others can read the cookie {file} (mode {mode:04o}): chmod 600 {file}",)
-            if mode & (stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH)
+            if mode & _others_bits(found)
             else ()
         )
         return Cookie(_checked(content, str(file)), str(file), warnings)
@@ -66,7 +71,8 @@ def load_cookie(*, text: str | None, file: Path | None, home: Path | None) -> Co
     default = home / DEFAULT_FILE
     if not os.path.exists(default):
         _make(default)
-    content, mode = _read(default)
+    content, found = _read(default)
+    mode = stat.S_IMODE(found.st_mode)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(
             f"others may use the cookie {default} (mode {mode:04o})", f"chmod 600 {default}"
@@ -103,8 +109,15 @@ def _checked(content: str, origin: str) -> str:
     return cookie
 
 
-def _read(file: Path) -> tuple[str, int]:
-    """Content and permission bits, of the same file."""
+def _others_bits(found: os.stat_result) -> int:
+    """The permissions of a named cookie with which somebody else can read or change it."""
+    bits = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
+    is_own_group = found.st_gid in (os.getegid(), *os.getgroups())
+    return bits if is_own_group else bits | stat.S_IRGRP
+
+
+def _read(file: Path) -> tuple[str, os.stat_result]:
+    """Content and permissions, of the same file."""
     try:
         # Without O_NONBLOCK a fifo would hold the start up for ever.
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -118,7 +131,7 @@ def _read(file: Path) -> tuple[str, int]:
             f"cannot read the cookie {file}: {error.strerror}", NAME_A_COOKIE
         ) from error
     try:
-        return content.decode(), stat.S_IMODE(found.st_mode)
+        return content.decode(), found
     except UnicodeDecodeError as error:
         raise ConfigError(f"the cookie {file} is not text", NAME_A_COOKIE) from error
 

@@ -84,13 +84,31 @@ def test_a_default_cookie_that_others_may_use_is_refused_with_the_remedy(
     assert "secret" not in str(caught.value)
 
 
-def test_a_named_file_that_others_may_read_is_only_warned_about(tmp_path: Path) -> None:
-    file = write(tmp_path / "mounted", "secret", 0o440)
+@pytest.mark.parametrize("mode", [0o444, 0o644, 0o404, 0o460, 0o602])
+def test_a_named_file_that_others_may_read_or_change_is_only_warned_about(
+    tmp_path: Path, mode: int
+) -> None:
+    file = write(tmp_path / "mounted", "secret", mode)
     cookie = load_cookie(text=None, file=file, home=None)
     assert cookie.text == "secret"
     [warning] = cookie.warnings
     assert f"chmod 600 {file}" in warning
     assert "secret" not in warning
+
+
+@pytest.mark.parametrize("mode", [0o440, 0o640])
+def test_a_named_file_that_the_own_group_may_read_is_fine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """Kubernetes makes a Secret root's, readable by the group that `fsGroup` gives to the pod."""
+    file = write(tmp_path / "mounted", "secret", mode)
+    assert load_cookie(text=None, file=file, home=None).warnings == ()
+    monkeypatch.setattr(keys.os, "getegid", lambda: 65_432)
+    monkeypatch.setattr(keys.os, "getgroups", lambda: [65_433, os.stat(file).st_gid])
+    assert load_cookie(text=None, file=file, home=None).warnings == ()
+    monkeypatch.setattr(keys.os, "getgroups", lambda: [65_433])
+    [warning] = load_cookie(text=None, file=file, home=None).warnings
+    assert "others can read" in warning
 
 
 @pytest.mark.parametrize("content", ["", " \n\t "])
