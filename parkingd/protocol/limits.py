@@ -56,6 +56,8 @@ CAUSES_MAX: Final = 16
 SUSPICIONS_MAX: Final = 200
 CANDIDATES_MAX: Final = 256
 """Addresses a node keeps trying; discovery is untrusted and may invent ten thousand."""
+CANDIDATES_WAITING_MAX: Final = 1_024
+"""Addresses that wait for a place among those: each gets its turn. The rest is counted."""
 
 LOOK_UPS_MAX: Final = 64
 """Failed look-ups that are shown; more of them are one fault seen many times."""

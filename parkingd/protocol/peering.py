@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from parkingd.core.ids import Now, replica_hex
 from parkingd.protocol.effects import (
@@ -20,7 +21,12 @@ from parkingd.protocol.effects import (
     Subscribe,
 )
 from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure, LookUp
-from parkingd.protocol.limits import CANDIDATES_MAX, HELLO_PEERS_MAX, LOOK_UPS_MAX
+from parkingd.protocol.limits import (
+    CANDIDATES_MAX,
+    CANDIDATES_WAITING_MAX,
+    HELLO_PEERS_MAX,
+    LOOK_UPS_MAX,
+)
 from parkingd.protocol.members import Member, MemberState
 from parkingd.protocol.messages import (
     REFUSED_FENCED,
@@ -41,6 +47,10 @@ STATE_CONNECTED = "connected"
 STATE_SELF = "self"
 
 _SILENT = (MemberState.SUSPECT, MemberState.DEAD)
+
+TURN_HELLOS: Final = 5
+"""While others wait for a place, a candidate is tried so often: for 8 s. Half: 2 s, and a node that
+starts slowly is missed until its next turn. Double: as the pauses grow, a turn takes 30 s."""
 
 
 @dataclass(slots=True)
@@ -85,6 +95,8 @@ class Peering:
         self._joined = joined
         self._let_go = let_go
         self._greetings: dict[Address, Greeting] = {}
+        self._waiting: dict[Address, Candidate] = {}
+        """Who has found the table full, in the order of their turns."""
         self._look_ups: dict[tuple[str, str], tuple[LookUp, int]] = {}
         """(source, question) -> the failure, and when it was last seen, in monotonic ms."""
         self._due_ms: int | None = None
@@ -98,12 +110,14 @@ class Peering:
         """A source has seen this address, or sees it no longer."""
         known = self._greetings.get(candidate.address)
         if candidate.gone:
+            self._waiting.pop(candidate.address, None)
             if known is not None and known.state != STATE_CONNECTED:
                 del self._greetings[candidate.address]
             return
         if known is None:
-            if len(self._greetings) >= CANDIDATES_MAX:
-                self._shared.counters["candidates_refused"] += 1
+            is_full = len(self._greetings) >= CANDIDATES_MAX
+            if is_full and (self._waiting or not self._make_room()):
+                self._wait(candidate)
                 return
             known = Greeting(
                 candidate.address,
@@ -138,6 +152,43 @@ class Peering:
             if known.state == STATE_CONNECTED:
                 known.state, known.name = STATE_TRYING, None
             known.next_ms = self._due_ms = now.mono_ms
+
+    def _wait(self, candidate: Candidate) -> None:
+        """Until it is its turn; who is not to be dialled needs none."""
+        is_known = candidate.address in self._waiting
+        has_room = len(self._waiting) < CANDIDATES_WAITING_MAX and candidate.mismatch is None
+        if is_known or has_room:
+            self._waiting[candidate.address] = candidate
+        else:
+            self._shared.counters["candidates_refused"] += 1
+
+    def _make_room(self) -> bool:
+        """Take a place from who is not tried any more, else from who has had its turn."""
+        for greeting in self._greetings.values():
+            if self._is_over(greeting):
+                del self._greetings[greeting.address]
+                return True
+        for address, tried in self._greetings.items():
+            if tried.asked >= TURN_HELLOS and tried.state not in (STATE_CONNECTED, STATE_SELF):
+                del self._greetings[address]
+                self._wait(Candidate(address, tried.source, tried.name, detail=tried.origin))
+                return True
+        return False
+
+    def _is_over(self, greeting: Greeting) -> bool:
+        """It belongs elsewhere, or whoever answered there has left or moved."""
+        if not greeting.dialled or greeting.state != STATE_CONNECTED:
+            return not greeting.dialled
+        member = self._shared.members.get(greeting.name or "")
+        if member is None or member.state is MemberState.LEFT:
+            return True
+        return member.address != greeting.address
+
+    def _take_turns(self, now: Now) -> None:
+        for address in list(self._waiting):
+            if len(self._greetings) >= CANDIDATES_MAX and not self._make_room():
+                return
+            self.propose(self._waiting.pop(address), now)
 
     def failed(self, fact: ConnectionFailed) -> None:
         """A link broke or never came up."""
@@ -196,6 +247,8 @@ class Peering:
 
     def tick(self, now: Now) -> None:
         """Greet whoever is due."""
+        if self._waiting:
+            self._take_turns(now)
         settings = self._shared.settings
         due_ms: int | None = None
         for greeting in self._greetings.values():
@@ -401,7 +454,7 @@ class Peering:
         settings = self._shared.settings
         greeting = self._greetings.get(address)
         if greeting is None:
-            if len(self._greetings) >= CANDIDATES_MAX:
+            if len(self._greetings) >= CANDIDATES_MAX and not self._make_room():
                 return
             greeting = Greeting(address, "hello", name, STATE_CONNECTED, "", 0, 0)
             self._greetings[address] = greeting

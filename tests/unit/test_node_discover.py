@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from parkingd.adapters.discovery.proposals import Proposals
 from parkingd.protocol.commands import ReadCandidates, ReadStatus
 from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure, LookUp
-from parkingd.protocol.limits import LOOK_UPS_MAX
-from parkingd.protocol.messages import Address, Hello
+from parkingd.protocol.limits import CANDIDATES_MAX, CANDIDATES_WAITING_MAX, LOOK_UPS_MAX
+from parkingd.protocol.messages import Address, Goodbye, Hello
 from parkingd.protocol.outcomes import CandidateList, CandidateRow, Status
 from tests.unit.scripted import Box, Stage
 
@@ -139,3 +141,54 @@ def test_an_address_where_another_lives_now_is_greeted_when_a_member_says_so() -
     for _ in range(3):
         a.receive(said.sender, said.message)
     assert not stage.waiting(Hello, c), "once is enough for a while"
+
+
+# --- more candidates than are tried at once ----------------------------------------------------
+
+
+def invented(number: int) -> Candidate:
+    """An address at which nobody ever answers."""
+    return Candidate(Address(f"10.1.{number // 250}.{number % 250}", 7744), "mdns")
+
+
+def test_a_candidate_that_found_the_table_full_gets_its_turn() -> None:
+    stage = Stage()
+    (a,) = stage.found("a")
+    for number in range(CANDIDATES_MAX + 9):
+        a.observe(invented(number))
+    z = stage.box("z", 99)
+    a.observe(Candidate(z.address, "static"))
+    assert str(z.address) not in rows(a)
+    a.observe(replace(invented(CANDIDATES_MAX), gone=True))
+    stage.pass_ms(6_000)
+    z.start(patient=True)
+    tried = set(rows(a))
+    for _ in range(4):
+        stage.pass_ms(3_000)
+        tried |= set(rows(a))
+    assert rows(a)[str(z.address)].state == "connected"
+    assert len(rows(a)) == CANDIDATES_MAX
+    others = {invented(number) for number in range(CANDIDATES_MAX + 9) if number != CANDIDATES_MAX}
+    assert tried == {str(each.address) for each in (*others, Candidate(z.address, "static"))}
+    assert a.node.counters["candidates_refused"] == 0
+
+
+def test_a_bounded_number_of_candidates_waits_and_the_rest_is_counted() -> None:
+    stage = Stage()
+    (a,) = stage.found("a")
+    for number in range(CANDIDATES_MAX + CANDIDATES_WAITING_MAX + 9):
+        a.observe(invented(number))
+    assert a.node.counters["candidates_refused"] == 9
+
+
+def test_the_address_of_a_member_that_has_left_gives_way_at_once() -> None:
+    """Its source may never withdraw it: a pod comes back at another address each time."""
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    for number in range(CANDIDATES_MAX - 1):
+        a.observe(invented(number))
+    assert str(b.address) in rows(a)
+    a.receive(b.sender(b.route), Goodbye(b.node.durable_seq))
+    a.observe(invented(CANDIDATES_MAX))
+    assert str(b.address) not in rows(a)
+    assert str(invented(CANDIDATES_MAX).address) in rows(a)
