@@ -80,10 +80,12 @@ class LotRecord:
         self.admission = ""
         """``local``, ``escrow`` or ``strong``; empty without a lot."""
         self.thresholds = DEFAULT_THRESHOLDS
-        self.bands: tuple[Band, ...] = DEFAULT_THRESHOLDS.bands(0)
+        self.bands: tuple[Band, Band] = DEFAULT_THRESHOLDS.bands(0)
         """Of almost full and of full."""
-        self.held: tuple[bool, ...] = (False, False)
+        self.held: tuple[bool, bool] = (False, False)
         """Which of these states held when their register was last written."""
+        self._limits = (0, 0)
+        """With so many cars, as things are, it is almost full, and full: every mint asks."""
         self._claim_events: dict[int, Event] = {}
         self._claims: dict[int, Claim] = {}
         self._digest: bytes | None = None
@@ -140,7 +142,9 @@ class LotRecord:
             self.admission = admission if isinstance(admission, str) else found.admission
         self.thresholds = Thresholds.of(registers)
         self.bands = self.thresholds.bands(self.spaces)
-        self.held = tuple(registers.get(key) == 1 for key in HELD_KEYS)
+        almost_full, full = HELD_KEYS
+        self.held = registers.get(almost_full) == 1, registers.get(full) == 1
+        self._limits = self.bands[0].limit(self.held[0]), self.bands[1].limit(self.held[1])
 
     def setting_event(self, key: str) -> Event | None:
         """The event that wrote this register last; None: nobody has."""
@@ -164,10 +168,10 @@ class LotRecord:
         gates = range(1, self.gates + 1)
         return self.gates > 0 and all(self.mode(gate) == CLOSED for gate in gates)
 
-    def fullness(self, inside: int) -> tuple[bool, ...]:
+    def fullness(self, inside: int) -> tuple[bool, bool]:
         """Whether a lot with so many cars is almost full, and whether it is full."""
-        pairs = zip(self.bands, self.held, strict=True)
-        return tuple(band.holds(inside, held) for band, held in pairs)
+        almost_full, full = self._limits
+        return inside >= almost_full, inside >= full
 
     def state_word(self, inside: int) -> str:
         """``open``, ``almost_full``, ``full`` or ``closed`` with so many cars inside."""

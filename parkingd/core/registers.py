@@ -49,9 +49,13 @@ class Band(NamedTuple):
     clear: int
     """At most ``at``. With fewer cars than this it ends."""
 
+    def limit(self, held: bool) -> int:
+        """From how many cars on the state holds; ``held``: it did before."""
+        return self.clear if held else self.at
+
     def holds(self, inside: int, held: bool) -> bool:
         """Whether the state holds; ``held``: it did before."""
-        return inside >= (self.clear if held else self.at)
+        return inside >= self.limit(held)
 
 
 class Thresholds(NamedTuple):

@@ -222,11 +222,11 @@ class LotState:
 
     # --- how full ------------------------------------------------------------------------
 
-    def fullness(self) -> tuple[bool, ...]:
+    def fullness(self) -> tuple[bool, bool]:
         """Whether the lot is almost full, and whether it is full."""
         return self.record.fullness(self.stays.visible_count)
 
-    def forgotten_fullness(self, before: tuple[bool, ...]) -> list[tuple[str, bool]]:
+    def forgotten_fullness(self, before: tuple[bool, bool]) -> list[tuple[str, bool]]:
         """Registers that must be written so that this state remembers what was ``before``.
 
         A state that ends where it begins needs no memory.
