@@ -21,6 +21,8 @@ from parkingd.protocol.facts import Finding
 from parkingd.protocol.messages import Address
 from parkingd.protocol.settings import NodeSettings
 
+DAY_MS = 24 * 3_600_000
+
 FOUNDING_KEYS = ("spaces", "gates", "admission", *Thresholds._fields)
 
 
@@ -74,6 +76,7 @@ def node_settings(config: Config, port: int, pub_port: int) -> NodeSettings:
         admission=config.admission,
         thresholds=config.thresholds,
         ephemeral=config.ephemeral,
+        journal_ms=config.journal_days * DAY_MS,
         port=port,
         pub_port=pub_port,
     )

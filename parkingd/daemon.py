@@ -30,6 +30,7 @@ from parkingd.adapters.control import ControlServer
 from parkingd.adapters.data_dir import DataDir
 from parkingd.adapters.discovery.addresses import advertised_addresses
 from parkingd.adapters.discovery.proposals import Proposals
+from parkingd.adapters.journal import JournalReader
 from parkingd.adapters.keys import Cookie, derive_keys, load_cookie
 from parkingd.adapters.review import write_review
 from parkingd.adapters.rundir import ControlLock
@@ -53,7 +54,7 @@ from parkingd.config import Config
 from parkingd.core.ids import ReplicaId, replica_hex
 from parkingd.errors import ConfigError, StorageError, WireError
 from parkingd.protocol.codec import decode_untrusted, encode
-from parkingd.protocol.command_parsing import Backup, Direct, Version
+from parkingd.protocol.command_parsing import Backup, Direct, ReadJournal, Version
 from parkingd.protocol.commands import Command, Leave, ReadStatus
 from parkingd.protocol.effects import (
     Disconnect,
@@ -182,6 +183,10 @@ class Daemon:
                 node=config.name,
             )
             undo.callback(self._control.close)
+            self._journal = JournalReader(
+                self._loop, lambda: self._store, self._control, stored.journal_seq
+            )
+            undo.callback(self._journal.close)
             self._is_serving = True
             self._say_hello(cookie, keys)
             self._manager.ready(f"listening on TCP ports {self._port} and {self._pub_port}")
@@ -398,6 +403,8 @@ class Daemon:
             case Version():
                 body = {"version": __version__, "wire": WIRE_VERSION}
                 self._control.reply_document(handle, "Version", body)
+            case ReadJournal():
+                self._journal.ask(handle, verb)
             case Backup(path=path):
                 self._store.backup(Path(path), lambda e: self._backed_up(handle, path, e))
             case _:
@@ -447,6 +454,8 @@ class Daemon:
         for batch in effects.persist:
             self._store.submit(batch)
             self._last_token = batch.token
+            if batch.journal_before is not None:
+                self._journal.forget(batch.journal_before)
         transport = self._transport
         for outgoing in effects.outgoing:
             match outgoing:
@@ -470,6 +479,7 @@ class Daemon:
             self._reply(reply)
         for notice in effects.notices:
             _log.log(notice.level.value, notice.event, extra={"values": dict(notice.values)})
+        self._journal.told(effects.occurrences)
 
     def _reply(self, reply: Reply) -> None:
         if reply.handle == MANAGER_HANDLE:
@@ -529,8 +539,17 @@ class Daemon:
                     f"in {path}: look whether they are inside, then `parkingd-ctl import` them",
                 )
             begin_again(self._data_dir, start_over, wall_ms=wall_ms())
+        # A database that was damaged has lost its journal: the numbers of this run go on.
+        used_seq = self._node.journal_seq
         stored = self._open_store(start_over.pending, self._incarnation)
-        self._make_node(replace(stored, warnings=(*stored.warnings, *warnings)))
+        self._make_node(
+            replace(
+                stored,
+                warnings=(*stored.warnings, *warnings),
+                journal_seq=max(stored.journal_seq, used_seq),
+            )
+        )
+        self._journal.start_over()
         for candidate in self._proposals.all():
             self._node.observe(candidate, read_now())
         if self._discovered is not None:

@@ -9,11 +9,16 @@ I/O error would be a signal instead of an error.
     record   origin, seq, packed            stays and marks
     request  id, packed                     remembered effects
     pending  n, packed                      stays of a younger lot, to be recorded anew
+    journal  seq, at_ms, type, ...          what happened; `detail` is a JSON object
     meta     key, value                     the node's small values
     store    key, value                     the store's own: replica, fingerprint, incarnation...
 
-All are WITHOUT ROWID: there is no second index that could disagree with the first, and reading
-all rows visits every page, so that damage to the file's structure shows when it is loaded.
+All but the journal are WITHOUT ROWID: there is no second index that could disagree with the first.
+Loading reads all rows, and so visits every page: damage to the file's structure shows then. Of the
+journal too, though nothing of it is kept in memory: a write that runs into damage has no way out.
+
+The journal alone grows with the time, not with the lot. It has an index by time for what must be
+forgotten in time, a prefix of its lines but for those that came late.
 
 Rows are gathered in memory until a thousand of a table are waiting or the transaction ends, and
 written with *one* statement. The reason is the interpreter's lock: ``executemany`` gives it away
@@ -34,13 +39,25 @@ from itertools import accumulate, chain, pairwise, repeat
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
+from parkingd.adapters.journal_table import (
+    JOURNAL_SCHEMA,
+    META_JOURNAL_SEQ,
+    LineQuery,
+    LineSlice,
+    LineValue,
+    forget_lines,
+    greatest_seq,
+    line_row,
+    read_lines,
+    take_over,
+)
 from parkingd.core.ids import ReplicaId
 from parkingd.errors import ConfigError
 from parkingd.protocol.effects import Persist
 from parkingd.protocol.messages import Run
 
-FORMAT: Final = 1
-"""Kept in ``PRAGMA user_version``. A larger one is refused."""
+FORMAT: Final = 2
+"""Kept in ``PRAGMA user_version``. A larger one is refused, 1 (without the journal) upgraded."""
 
 ROWS_WAITING_MAX: Final = 1_024
 """Rows in one statement: preparing it costs 1.4 ms, once. Twice as many gained nothing."""
@@ -50,6 +67,9 @@ RUNS_WAITING_MAX: Final = 64
 
 LOADED_RUN_EVENTS_MAX: Final = 512
 """Neighbouring runs are loaded as one up to this length: a million of one event each are slow."""
+
+LINES_WAITING_MAX: Final = 256
+"""Lines of the journal in one statement: they are as wide as four of the other rows."""
 
 BACKUP_PAGES: Final = 256
 """Pages of 4 KiB copied between two looks at the queue: about 3 ms."""
@@ -76,10 +96,14 @@ _SCHEMA: Final = (
     "CREATE TABLE pending (n INTEGER NOT NULL PRIMARY KEY, packed BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE store (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    *JOURNAL_SCHEMA,
     f"PRAGMA user_version = {FORMAT}",
 )
 
-_Value: TypeAlias = int | str | bytes
+_UPGRADES: Final = {1: JOURNAL_SCHEMA}
+"""By the format that was found: what makes the next one of it."""
+
+_Value: TypeAlias = LineValue
 _Item = TypeVar("_Item")
 _SIGN: Final = 1 << 63
 
@@ -92,6 +116,7 @@ class Contents(NamedTuple):
     requests: tuple[tuple[bytes, bytes], ...]
     meta: dict[str, bytes]
     pending: tuple[tuple[int, bytes], ...]
+    journal_seq: int
     own: dict[str, str]
     """The store's own values; empty in a database that was never started."""
 
@@ -133,12 +158,16 @@ class Database:
         self._connection = connection
         variables = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         self._rows_max = 1 << (min(4 * ROWS_WAITING_MAX, variables) // 4).bit_length() - 1
+        self._lines_max = min(LINES_WAITING_MAX, self._rows_max // 4)
         # The net effect of what has been applied and is not yet in the open transaction.
         self._runs: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._records: dict[tuple[int, int], bytes | None] = {}
         self._requests: dict[bytes, bytes | None] = {}
         self._pending_done: list[int] = []
         self._meta: dict[str, bytes] = {}
+        self._lines: list[tuple[_Value, ...]] = []
+        self.overdue_ms: int | None = None
+        """There are more lines of the journal from before this wall time, to be forgotten."""
 
     @classmethod
     def open(cls, path: Path) -> Database:
@@ -191,12 +220,15 @@ class Database:
             (origin + 2 * _SIGN, seq, packed)
             for origin, seq, packed in rows("SELECT * FROM record WHERE origin < 0")
         )
+        meta = dict(rows("SELECT key, value FROM meta"))
+        meta.pop(META_JOURNAL_SEQ, None)
         return Contents(
             runs=tuple(self._load_runs()),
             records=tuple(records),
             requests=tuple(rows("SELECT id, packed FROM request")),
-            meta=dict(rows("SELECT key, value FROM meta")),
+            meta=meta,
             pending=tuple(rows("SELECT n, packed FROM pending")),
+            journal_seq=greatest_seq(self._connection),
             own=self.own(),
         )
 
@@ -253,18 +285,24 @@ class Database:
         self._requests.update(zip(batch.expired, repeat(None)))
         self._pending_done += batch.pending_done
         self._meta.update(batch.meta)
+        self._lines += map(line_row, batch.journal)
+        if batch.journal_before is not None:
+            self.forget_lines(batch.journal_before)
         if len(self._runs) >= RUNS_WAITING_MAX:
             self._write_runs()
         if len(self._records) >= ROWS_WAITING_MAX:
             self._write_records()
         if len(self._requests) >= ROWS_WAITING_MAX:
             self._write_requests()
+        if len(self._lines) >= self._lines_max:
+            self._write_lines(len(self._lines) // self._lines_max * self._lines_max)
 
     def commit(self) -> None:
         """End the open transaction: everything applied is on the disk when this returns."""
         self._write_runs()
         self._write_records()
         self._write_requests()
+        self._write_lines(len(self._lines))
         self._delete("pending WHERE n", [], self._pending_done)
         self._upsert("meta", self._meta.items())
         self._forget_waiting(keep_meta=False)
@@ -275,6 +313,21 @@ class Database:
         self._forget_waiting(keep_meta=False)
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+
+    def forget_lines(self, before_ms: int) -> None:
+        """Add to the open transaction: forget so many of the lines from before this wall time that
+        the commit is not long; see `overdue_ms` for the rest."""
+        self._write_lines(len(self._lines))
+        is_more = forget_lines(self._connection, before_ms)
+        self.overdue_ms = before_ms if is_more else None
+
+    def read_lines(self, query: LineQuery) -> LineSlice:
+        """Lines of the journal that are on the disk."""
+        return read_lines(self._connection, query)
+
+    def take_over_lines(self, path: Path) -> None:
+        """Copy the journal of another database, in a transaction of its own."""
+        take_over(self._connection, str(path))
 
     def close(self) -> None:
         """Close the file; what was not committed is gone. The WAL is folded in and removed."""
@@ -304,6 +357,7 @@ class Database:
             waiting.clear()
         if not keep_meta:
             self._meta.clear()
+            self._lines.clear()
 
     def _write_runs(self) -> None:
         self._upsert("run", ((*key, *value) for key, value in self._runs.items()))
@@ -326,9 +380,16 @@ class Database:
         self._delete("request WHERE id", [], [key for key, packed in requests if packed is None])
         self._requests.clear()
 
-    def _upsert(self, table: str, rows: Iterable[tuple[_Value, ...]]) -> None:
+    def _write_lines(self, count: int) -> None:
+        """The first so many lines of the journal that wait."""
+        self._upsert("journal", self._lines[:count], self._lines_max)
+        del self._lines[:count]
+
+    def _upsert(
+        self, table: str, rows: Iterable[tuple[_Value, ...]], rows_max: int | None = None
+    ) -> None:
         """Insert or replace rows, all of the width of the table."""
-        for part in self._slices(list(rows)):
+        for part in self._slices(list(rows), rows_max):
             one = f"({','.join('?' * len(part[0]))})"
             self._connection.execute(
                 f"INSERT OR REPLACE INTO {table} VALUES {','.join(repeat(one, len(part)))}",
@@ -342,26 +403,38 @@ class Database:
                 f"DELETE FROM {where} IN ({','.join('?' * len(part))})", fixed + part
             )
 
-    def _slices(self, items: Sequence[_Item]) -> Iterator[list[_Item]]:
+    def _slices(
+        self, items: Sequence[_Item], items_max: int | None = None
+    ) -> Iterator[list[_Item]]:
         """Parts of a power of two of items, the last one filled up with its last item."""
-        for start in range(0, len(items), self._rows_max):
-            part = list(items[start : start + self._rows_max])
+        items_max = items_max or self._rows_max
+        for start in range(0, len(items), items_max):
+            part = list(items[start : start + items_max])
             size = 1 << (len(part) - 1).bit_length()
             yield part + [part[-1]] * (size - len(part))
 
 
 def _settle_format(connection: sqlite3.Connection, path: Path) -> None:
-    """Create the tables in an empty file; refuse what a newer version wrote."""
+    """Create the tables in an empty file; bring what an older version wrote up to date, in one
+    transaction; refuse what a newer one wrote."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > FORMAT:
         raise ConfigError(
             f"the database {path} was written by a newer parkingd (format {version})",
             hint="install that version, or give --data-dir another directory",
         )
-    if version < FORMAT:
-        if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None:
-            raise sqlite3.DatabaseError("not a database of parkingd")
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute("COMMIT")
+    if version == FORMAT:
+        return
+    statements: list[str] = []
+    if version in _UPGRADES:
+        for step in range(version, FORMAT):
+            statements += _UPGRADES[step]
+        statements.append(f"PRAGMA user_version = {FORMAT}")
+    elif connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None:
+        raise sqlite3.DatabaseError("not a database of parkingd")
+    else:
+        statements += _SCHEMA
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in statements:
+        connection.execute(statement)
+    connection.execute("COMMIT")

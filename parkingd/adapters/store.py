@@ -22,10 +22,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from parkingd.adapters.data_dir import DataDir, fsync_directory, new_replica_id
 from parkingd.adapters.database import Database
+from parkingd.adapters.journal_table import LineQuery, LineSlice
 from parkingd.adapters.succession import open_latest
 from parkingd.errors import StorageError
 from parkingd.protocol.effects import Persist, StoredState
@@ -48,6 +49,7 @@ _MISUSE: Final = (
 
 OnFact: TypeAlias = Callable[[Fact], None]
 OnBackup: TypeAlias = Callable[[StorageError | None], None]
+OnLines: TypeAlias = Callable[[LineSlice | StorageError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +58,37 @@ class _Backup:
     on_done: OnBackup
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    query: LineQuery
+    on_done: OnLines
+
+
+@dataclass(frozen=True, slots=True)
+class _Forget:
+    """What one commit has left of the lines from before this wall time."""
+
+    before_ms: int
+
+
+_Job: TypeAlias = _Backup | _Read | _Forget
+"""What the writer thread does between two commits."""
+
+
 class SqliteStore:
     """The store of a node with a data directory. Made by `open`."""
 
     def __init__(self, database: Database, on_fact: OnFact) -> None:
         self._database = database
         self._on_fact = on_fact
-        self._queue: SimpleQueue[Persist | _Backup | None] = SimpleQueue()
+        self._queue: SimpleQueue[Persist | _Job | None] = SimpleQueue()
         self._closing = threading.Event()
         self._submitted = 0
         # Below: the writer thread's own, but for reading `_committed`.
         self._committed = 0
         self._taken: list[Persist] = []
         self._applied = 0
-        self._backups: deque[_Backup] = deque()
+        self._jobs: deque[_Job] = deque()
         self._failing = False
         self._ended = False
         self._thread = threading.Thread(target=self._write, name="store", daemon=True)
@@ -108,6 +127,14 @@ class SqliteStore:
         """
         self._queue.put(_Backup(path, on_done))
 
+    def read_journal(self, query: LineQuery, on_done: OnLines) -> None:
+        """Read lines of the journal, with those that were submitted before.
+
+        ``on_done`` is called from the writer thread, with the lines or what went wrong; not at all
+        after `close`.
+        """
+        self._queue.put(_Read(query, on_done))
+
     def close(self, timeout_s: float) -> bool:
         """Commit what is queued, unless commits fail, and close the file.
 
@@ -123,17 +150,18 @@ class SqliteStore:
         """The writer thread."""
         try:
             while not self._ended:
-                self._take(wait=True)
+                self._take(wait=not self._jobs or self._database.in_transaction)
                 self._commit_taken()
-                while self._backups and not self._database.in_transaction:
-                    self._back_up(self._backups.popleft())
+                if self._jobs and not self._database.in_transaction:
+                    self._do(self._jobs.popleft())
                     # A backup that filled the disk has ended: what failed meanwhile goes on.
                     self._commit_taken()
             self._database.roll_back()
         finally:
             self._database.close()
-            for backup in self._backups:
-                backup.on_done(StorageError("the daemon stopped before the backup was made"))
+            for job in self._jobs:
+                if isinstance(job, _Backup):
+                    job.on_done(StorageError("the daemon stopped before the backup was made"))
 
     def _take(self, *, wait: bool) -> None:
         """Take what is queued, up to a group."""
@@ -146,11 +174,11 @@ class SqliteStore:
             match item:
                 case Persist():
                     self._taken.append(item)
-                case _Backup():
-                    self._backups.append(item)
                 case None:
                     self._ended = True
                     return
+                case _:
+                    self._jobs.append(item)
 
     def _commit_taken(self) -> None:
         """Commit what was taken, however long the disk fails; closing ends the attempts."""
@@ -198,6 +226,44 @@ class SqliteStore:
             self._failing = False
             self._on_fact(StorageRecovered())
         self._on_fact(Persisted(newest.token, newest.own_seq))
+        self._plan_forgetting()
+
+    def _plan_forgetting(self) -> None:
+        overdue_ms, self._database.overdue_ms = self._database.overdue_ms, None
+        if overdue_ms is not None:
+            self._jobs.append(_Forget(overdue_ms))
+
+    def _do(self, job: _Job) -> None:
+        match job:
+            case _Backup():
+                self._back_up(job)
+            case _Read(query=query, on_done=on_done):
+                on_done(self._read(query))
+            case _Forget(before_ms=before_ms):
+                self._forget(before_ms)
+            case _:
+                assert_never(job)
+
+    def _read(self, query: LineQuery) -> LineSlice | StorageError:
+        try:
+            return self._database.read_lines(query)
+        except _MISUSE:
+            raise
+        except sqlite3.Error as error:
+            return StorageError(f"cannot read the journal: {error}")
+
+    def _forget(self, before_ms: int) -> None:
+        """A disk that refuses is asked again with the next batch that says what is too old."""
+        try:
+            self._database.begin()
+            self._database.forget_lines(before_ms)
+            self._database.commit()
+        except _MISUSE:
+            raise
+        except sqlite3.Error:
+            self._database.roll_back()
+        else:
+            self._plan_forgetting()
 
     def _back_up(self, backup: _Backup) -> None:
         try:
@@ -252,6 +318,10 @@ class EphemeralStore:
     def backup(self, path: Path, on_done: OnBackup) -> None:
         """There is nothing to copy."""
         on_done(StorageError("an ephemeral node keeps nothing on disk", hint="drop --ephemeral"))
+
+    def read_journal(self, query: LineQuery, on_done: OnLines) -> None:
+        """There is none but in memory; ``on_done`` is called within this."""
+        on_done(LineSlice((), query.upto, None))
 
     def close(self, timeout_s: float) -> bool:
         """Nothing is lost that was promised."""

@@ -6,7 +6,8 @@ latest start. Else there is a new id, and only that: what is stored stays and is
 id is on the disk in ``identity`` before the database names it, so that a crash in between costs
 one more id and never gives one id to two starts that disagree.
 
-A new lot under the same name (`begin_again`) is prepared whole under ``parkingd.db.next``, then
+A new lot under the same name (`begin_again`) is prepared whole under ``parkingd.db.next``, with
+the journal of the old one: what happened here has happened whatever lot it was in. Then
 the old database is renamed aside, then the new one into its place. With the old one there, a
 ``next`` is a broken attempt and is deleted; without it, the ``next`` is complete (it was closed
 and synced before the first rename) and the next start renames it. At every moment either the old
@@ -75,10 +76,12 @@ def begin_again(data_dir: DataDir, start_over: StartOver, *, wall_ms: int) -> No
             _mark_renewed(path, reason.value)
             return
         successor = _next_path(path)
-        _mark_renewed(successor, reason.value, start_over.pending)
-        fsync_directory(path.parent)
-        if path.exists():
+        has_old = path.exists()
+        if has_old:
             _fold_wal(path)
+        _mark_renewed(successor, reason.value, start_over.pending, path if has_old else None)
+        fsync_directory(path.parent)
+        if has_old:
             _set_aside(path, f"set-aside-{wall_ms}-{reason.name.lower()}")
         os.rename(successor, path)
         fsync_directory(path.parent)
@@ -108,16 +111,32 @@ def _remove_side_files(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _mark_renewed(path: Path, reason: str, pending: tuple[bytes, ...] = ()) -> None:
-    """Leave word in a database that its next start takes a new replica id."""
+def _mark_renewed(
+    path: Path, reason: str, pending: tuple[bytes, ...] = (), old: Path | None = None
+) -> None:
+    """Leave word in a database that its next start takes a new replica id.
+
+    ``old``: the database whose journal is to go on in this one.
+    """
     database = Database.open(path)
     try:
+        if old is not None:
+            _take_over_lines(database, old)
         if pending:
             database.add_pending(pending)
         database.replace_own({**database.own(), "renewed": reason})
     finally:
         database.close()
     _require_folded(path)
+
+
+def _take_over_lines(database: Database, old: Path) -> None:
+    """What a damaged database has kept of the past stays in it."""
+    try:
+        database.take_over_lines(old)
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
 
 
 def _fold_wal(path: Path) -> None:
@@ -207,6 +226,7 @@ def _start(
         requests=contents.requests,
         meta=contents.meta,
         pending=contents.pending,
+        journal_seq=contents.journal_seq,
         warnings=tuple(warnings),
     )
 

@@ -31,6 +31,9 @@ from parkingd.protocol.messages import Address
 PORT_MAX: Final = 65_534
 """PUB takes the next one."""
 
+JOURNAL_DAYS_MAX: Final = 3_650
+"""Ten years: a number above that is a mistake."""
+
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
 ADMISSIONS_TO_COME: Final = ("escrow", "strong")
@@ -70,6 +73,7 @@ class Config:
     data_dir: Path | None
     """None if ``ephemeral``."""
     ephemeral: bool
+    journal_days: int
     runtime_dir: Path
     log_level: str
     log_format: str | None
@@ -162,6 +166,7 @@ def _checked(settings: Settings, host_name: str | None, warnings: tuple[str, ...
         dns=settings.name_server("dns"),
         data_dir=None if ephemeral else _data_dir(settings, cluster, name),
         ephemeral=ephemeral,
+        journal_days=_or(settings.whole("journal_days", 1, JOURNAL_DAYS_MAX), 30),
         runtime_dir=settings.path("runtime_dir") or default_runtime_dir(settings.environ),
         log_level=settings.choice("log_level", LOG_LEVELS) or "info",
         log_format=settings.choice("log_format", LOG_FORMATS),

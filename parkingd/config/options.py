@@ -83,6 +83,9 @@ OPTIONS: Final = (
     Option("ephemeral", "--ephemeral", "PARKINGD_EPHEMERAL", "", "Files",
            "Keep nothing on disk, for demonstrations. The variable says 1.",
            "the database is kept"),
+    Option("journal_days", "--journal-days", "PARKINGD_JOURNAL_DAYS", "N", "Files",
+           "Days for which the journal is kept: who came and went, where, when and why. Plates are "
+           "personal data; what is older is forgotten.", "30"),
     Option("runtime_dir", "--runtime-dir", "PARKINGD_RUNTIME_DIR", "DIR", "Files",
            "Folder of the control socket, shared by the daemons of this machine.",
            "$XDG_RUNTIME_DIR/parkingd, else a private folder in the temporary folder"),

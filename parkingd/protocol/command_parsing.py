@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from parkingd.core.gates import SCORE_MAX, Fence
 from parkingd.core.ids import REPLICA_MAX, REQUEST_ID_BYTES, SEQ_MAX
+from parkingd.core.plates import normalise_plate
 from parkingd.core.registers import ALMOST_FULL, FULL, MODES, PERCENT_MAX
 from parkingd.errors import UsageError, WireError
 from parkingd.protocol import checks
@@ -49,6 +50,7 @@ from parkingd.protocol.commands import (
     WaitFor,
     Where,
 )
+from parkingd.protocol.event_types import EVENT_TYPES
 from parkingd.protocol.limits import (
     EPOCH_SEEN_MAX,
     GATES_MAX,
@@ -72,6 +74,13 @@ SINCE_MS_MAX: Final = 2**48 - 1
 
 PATH_LENGTH_MAX: Final = 4_096
 
+LINES_MAX: Final = 1_000
+"""Lines of the journal in one answer: some 300 KiB."""
+LINE_SEQ_MAX: Final = 2**62
+JOURNAL_WAIT_S_MAX: Final = 30
+"""Longer than that nobody waits for an event in one request: a client that is gone is noticed by
+nothing else."""
+
 
 class Backup(NamedTuple):
     """Copy the database to this absolute path."""
@@ -83,10 +92,33 @@ class Version(NamedTuple):
     """Which software answers."""
 
 
-Direct = Backup | Version
+class LineFilter(NamedTuple):
+    """Which lines of the journal: those for which everything given holds."""
+
+    since_ms: int | None = None
+    """Wall milliseconds, included."""
+    until_ms: int | None = None
+    """Wall milliseconds, not included."""
+    types: tuple[str, ...] = ()
+    """Any of these; empty: all."""
+    plate: str | None = None
+    """Normalised; also one that was corrected."""
+
+
+class ReadJournal(NamedTuple):
+    """Lines of the journal above ``after``; waits for the first, so many seconds at most."""
+
+    after: int | None
+    """None: above the newest."""
+    limit: int
+    wait_s: int
+    filter: LineFilter
+
+
+Direct = Backup | ReadJournal | Version
 """Verbs that the daemon carries out itself: they concern its disk and software, not the node."""
 
-DIRECT_VERBS: Final = ("backup", "version")
+DIRECT_VERBS: Final = ("backup", "journal", "version")
 
 
 def parse_direct(verb: str, args: Mapping[object, object]) -> Direct:
@@ -98,6 +130,8 @@ def parse_direct(verb: str, args: Mapping[object, object]) -> Direct:
         if not path.startswith("/") or "\0" in path:
             raise UsageError(f"{verb}: path is not an absolute path")
         direct = Backup(path)
+    elif verb == "journal":
+        direct = _journal(given)
     elif verb == "version":
         direct = Version()
     else:
@@ -239,6 +273,34 @@ def _list(value: object, length_max: int, where: str) -> list[object]:
     if not isinstance(value, list) or len(value) > length_max:
         raise UsageError(f"{where} is not a list of at most {length_max}")
     return value
+
+
+def _journal(given: _Arguments) -> ReadJournal:
+    after = given.optional_number("after", 0, LINE_SEQ_MAX)
+    limit = given.optional_number("limit", 1, LINES_MAX)
+    wait_s = given.optional_number("wait", 0, JOURNAL_WAIT_S_MAX)
+    since_ms = given.optional_number("since_ms", 0, SINCE_MS_MAX)
+    until_ms = given.optional_number("until_ms", 0, SINCE_MS_MAX)
+    if since_ms is not None and until_ms is not None and since_ms >= until_ms:
+        raise UsageError("journal: until_ms is not after since_ms")
+    types = given.take("types")
+    words = [] if types is None else _list(types, len(EVENT_TYPES), "journal: types")
+    for word in words:
+        if word not in EVENT_TYPES:
+            raise UsageError(
+                f"journal: no event is of type {str(word)[:32]!r}",
+                f"the types are {', '.join(EVENT_TYPES)}",
+            )
+    typed = given.take("plate")
+    plate = None if typed is None else normalise_plate(_plate(typed, "journal: plate"))
+    if typed is not None and plate is None:
+        raise UsageError("journal: plate is not a plate: 1 to 16 letters or digits")
+    return ReadJournal(
+        after,
+        LINES_MAX if limit is None else limit,
+        wait_s or 0,
+        LineFilter(since_ms, until_ms, tuple(map(str, words)), plate),
+    )
 
 
 def _track(given: _Arguments) -> Command:

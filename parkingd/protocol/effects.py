@@ -9,11 +9,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from parkingd.core.ids import Dot, ReplicaId
 from parkingd.protocol.messages import Address, Message, Route, Run
 from parkingd.protocol.outcomes import Outcome
+
+Detail: TypeAlias = tuple[tuple[str, str | int | tuple[str, ...] | None], ...]
+"""What else an occurrence of its type needs, as (name, value)."""
+
+
+class Occurrence(NamedTuple):
+    """One line of the journal and of the event stream (see `journal`)."""
+
+    seq: int
+    """Counts up from 1 on this node, over restarts."""
+    at_ms: int
+    """Wall milliseconds: when the event was made, else when this node noticed."""
+    type: str
+    plate: str | None = None
+    gate: int | None = None
+    member: str | None = None
+    """The node that recorded it, or that it is about."""
+    replica: ReplicaId | None = None
+    """Of that node."""
+    event: int | None = None
+    """The seq of the replicated event that it tells of, minted by ``replica``."""
+    reason: str | None = None
+    request: bytes | None = None
+    detail: Detail = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +63,11 @@ class Persist:
     """Remembered effects of requests, packed, by request id."""
     expired: tuple[bytes, ...] = ()
     """Request ids to forget."""
+    journal: tuple[Occurrence, ...] = ()
+    """Lines for the journal, ascending by seq; ``wipe`` does not touch them."""
+    journal_before: int | None = None
+    """Lines of the journal from before this time (wall milliseconds) are to be forgotten, soon:
+    so many at a time that no commit is long."""
     pending_done: tuple[int, ...] = ()
     """Numbers of pending stays (see `StoredState.pending`) that have now been recorded anew."""
     meta: tuple[tuple[str, bytes], ...] = ()
@@ -65,6 +94,8 @@ class StoredState:
     meta: dict[str, bytes] = field(default_factory=dict)
     pending: tuple[tuple[int, bytes], ...] = ()
     """Stays (packed records, numbered) of a younger lot, to be recorded anew in this one."""
+    journal_seq: int = 0
+    """The greatest number ever used in the journal."""
     warnings: tuple[str, ...] = ()
     """What the store noticed: a new replica id and why, a slow disk, an old SQLite."""
 
@@ -180,4 +211,6 @@ class Effects:
     outgoing: tuple[Outgoing, ...] = ()
     replies: tuple[Reply, ...] = ()
     notices: tuple[Notice, ...] = ()
+    occurrences: tuple[Occurrence, ...] = ()
+    """For those who watch: all of it is on disk."""
     end: StartOver | Stop | None = None

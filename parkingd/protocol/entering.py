@@ -185,16 +185,16 @@ class Entering:
         key = normalise_plate(car.plate)
         car.key = key if key is not None else car.plate
         if key is None:
-            return self._deny(car, "invalid_plate")
+            return self._deny(car, "invalid_plate", now)
         if not shared.has_lot:
             return self._expire(car, "not_ready", now)
         if not 1 <= car.gate <= min(shared.replica.state.record.gates, GATES_MAX):
-            return self._deny(car, "unknown_gate")
+            return self._deny(car, "unknown_gate", now)
         is_served = self._is_served(car, now)
         if (is_served or not self._is_shut(car)) and self._is_repeated(car, now):
             return True
         if self._gates.is_leaving and not shared.peers_in_lot():
-            return self._deny(car, "draining")
+            return self._deny(car, "draining", now)
         if is_served:
             return self._decide(car, now)
         if shared.replica.failing and self._gates.is_own(car.gate):
@@ -252,12 +252,12 @@ class Entering:
             return self._expire(car, "not_ready", now)
         mode = replica.state.record.mode(car.gate)
         if mode == CLOSED:
-            return self._deny(car, "gate_closed")
+            return self._deny(car, "gate_closed", now)
         if stays.visible(car.key):
-            return self._deny(car, "already_inside")
+            return self._deny(car, "already_inside", now)
         if mode != OPEN:  # A raised barrier asks nobody whether there is room.
             if self._admission.free <= 0:
-                return self._deny(car, "full")
+                return self._deny(car, "full", now)
             if not self._admission.may_admit(now):
                 return self._expire(car, "not_ready", now)
         covers = open_dots(stays.stays_of(car.key))
@@ -286,8 +286,11 @@ class Entering:
         )
         self._shared.replies.when_durable(decision, partial(self._tell, car))
 
-    def _deny(self, car: Car, reason: str, hint: str = "") -> bool:
+    def _deny(self, car: Car, reason: str, now: Now, hint: str = "") -> bool:
         replica = self._shared.replica
+        self._shared.journal.note_denied(
+            None if reason == "invalid_plate" else car.key, car.gate, reason, car.request, now
+        )
         claim = replica.state.record.claim(car.gate)
         decided = self._gates.served_under(car.gate) is not None and claim is not None
         decision = Decision(
@@ -351,7 +354,7 @@ class Entering:
         if car.asked is not None:
             self._asked.pop(car.asked, None)
         hint = "repeat it with the same request id: it may have been admitted"
-        return self._deny(car, reason, hint)
+        return self._deny(car, reason, now, hint)
 
     # --- answers -------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ A claim is shown to nobody, and nothing done under it is answered, before it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from parkingd.core.events import Claim
@@ -53,6 +53,8 @@ UNSERVED_MS: Final = 600
 """After this long without being named, more than two heartbeats, the gate is shown as unowned."""
 CONTESTED_MEMORY_MS: Final = 3_600_000
 """How long a status tells that two nodes served a gate at once."""
+CONTESTED_AGAIN_MS: Final = 10_000
+"""Seen again after this long it is another dispute: the journal has one line for each."""
 RETRY_MS: Final = 100
 LOOK_MS: Final = 400
 """How often the plan is looked at when nothing has happened: for what only the time brings."""
@@ -275,9 +277,13 @@ class Gates:
             if incarnation == member.incarnation:
                 self._note_contested(gate, {name, claim.owner}, now)
 
-    def _note_contested(self, gate: int, names: Iterable[str], now: Now) -> None:
-        if gate not in self._contested:
+    def _note_contested(self, gate: int, names: Collection[str], now: Now) -> None:
+        had, seen_ms = self._contested.get(gate, (frozenset(), 0))
+        if not had:
             self._shared.counters["gates_contested"] += 1
+        if not had or now.mono_ms - seen_ms >= CONTESTED_AGAIN_MS:
+            detail = (("claims", tuple(sorted(names))),)
+            self._shared.journal.note("gate_contested", now, gate=gate, detail=detail)
         self._contested[gate] = (frozenset(names), now.mono_ms)
 
     def unsettle(self, now: Now) -> None:

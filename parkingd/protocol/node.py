@@ -31,7 +31,7 @@ from parkingd.protocol.commands import (
     ReadStatus,
     WaitFor,
 )
-from parkingd.protocol.effects import Effects, Level, StartOver, StoredState
+from parkingd.protocol.effects import Effects, Level, Persist, StartOver, StoredState
 from parkingd.protocol.entering import Entering
 from parkingd.protocol.facts import (
     Candidate,
@@ -49,6 +49,7 @@ from parkingd.protocol.founding import Founding
 from parkingd.protocol.gates import CONTESTED, UNOWNED, Gates
 from parkingd.protocol.intake import Intake
 from parkingd.protocol.leaving import Leaving
+from parkingd.protocol.lookout import Lookout
 from parkingd.protocol.members import Member, MemberState
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.messages import (
@@ -114,7 +115,9 @@ class Node:
         ``retired``: ids that this process minted under and gave up; nobody need wait for them."""
         self.settings = settings
         replica = Replica(settings, stored)
-        self._shared = shared = Shared(settings, replica, stored.incarnation, Random(seed))
+        self._shared = shared = Shared(
+            settings, replica, stored.incarnation, Random(seed), stored.journal_seq
+        )
         shared.advertised, shared.configured = advertised, configured
         self._now = now
         for number, warning in enumerate(stored.warnings):
@@ -145,6 +148,7 @@ class Node:
         self._admission = Admission(shared, self._replication.pull, self._gates.claimants)
         self._entering = Entering(shared, self._gates, self._admission, self._may_mint)
         self._reports = Reports(shared, self._membership, self._gates)
+        self._lookout = Lookout(shared, self._reports, now)
         self._roots = Roots(shared)
         self._intake = Intake(
             shared,
@@ -196,6 +200,11 @@ class Node:
     def durable_seq(self) -> int:
         """Own head on disk."""
         return self._shared.replica.durable_seq
+
+    @property
+    def journal_seq(self) -> int:
+        """The greatest number used in the journal, on disk or not."""
+        return self._shared.journal.used_seq
 
     @property
     def counters(self) -> dict[str, int]:
@@ -255,6 +264,8 @@ class Node:
             case Heartbeat():
                 self._heartbeat(member, message, now)
             case Goodbye():
+                if member.state is not MemberState.LEFT:
+                    self._shared.journal.note_member("member_left", member, now)
                 member.state, member.final_seq = MemberState.LEFT, message.final_seq
                 member.gates = None
                 self._gates.look_soon()
@@ -406,6 +417,7 @@ class Node:
         match fact:
             case Persisted(token=token, own_seq=own_seq):
                 shared.replica.persisted(token, own_seq)
+                shared.outbox.occurrences += shared.journal.persisted(token)
                 self._replication.publish_durable()
                 shared.replies.release()
                 self._entering.has_news = True
@@ -450,6 +462,7 @@ class Node:
             self._replication.pull_soon(member)
 
     def _events_applied(self, events: list[Event], now: Now) -> None:
+        self._shared.journal.events(events, now)
         for event in events:
             self._fences.applied(event)
             if isinstance(event.body, Claim):
@@ -486,6 +499,7 @@ class Node:
         if self.state.has_voided_events:
             self._fences.start_over()
         if member is not None:
+            self._shared.journal.joined(member, now)
             self._replication.pull_soon(member)
 
     def _lot_shown(self) -> tuple[bytes | None, bool]:
@@ -539,6 +553,7 @@ class Node:
             self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
             if not self._snapshots.is_joining:
                 shared.replica.housekeep()
+                self._lookout.look(now)
                 self._forget_ephemeral(now)
         self._intake.send_pages()
         self._roots.tick(now)
@@ -573,6 +588,7 @@ class Node:
     def _judged(self, member: Member, before: MemberState, now: Now) -> None:
         shared = self._shared
         self._gates.unsettle(now)
+        self._note_judged(member, now)
         shared.outbox.notice(
             Level.WARNING if member.state is MemberState.DEAD else Level.INFO,
             f"member_{member.state.value}",
@@ -587,6 +603,12 @@ class Node:
             peers = shared.peers_in_lot()
             for peer in shared.rng.sample(peers, min(2, len(peers))):
                 self._replication.pull_soon(peer)
+
+    def _note_judged(self, member: Member, now: Now) -> None:
+        reason = None
+        if member.state is not MemberState.ALIVE:
+            reason = "silent" if member.refused_ms is None else "refused"
+        self._shared.journal.note_member(f"member_{member.state.value}", member, now, reason)
 
     def _publish_heartbeat(self, now: Now) -> None:
         settings, shared = self.settings, self._shared
@@ -686,4 +708,14 @@ class Node:
         if self._entering.has_news:
             self._entering.look_again(self._now)
         self._waits.check(self._now)
-        return self._shared.outbox.take(self._shared.replica)
+        return self._shared.outbox.take(self._take_batch())
+
+    def _take_batch(self) -> Persist | None:
+        """What goes to the disk, and with it what the journal says of it."""
+        replica, journal = self._shared.replica, self._shared.journal
+        journal.events(replica.take_minted(), self._now)
+        lines, before_ms = journal.take()
+        batch = replica.take_batch(lines, before_ms)
+        if batch is not None:
+            journal.submitted(batch.token, lines)
+        return batch

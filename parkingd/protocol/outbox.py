@@ -12,7 +12,9 @@ from parkingd.protocol.effects import (
     Effects,
     Level,
     Notice,
+    Occurrence,
     Outgoing,
+    Persist,
     Publish,
     Reply,
     Send,
@@ -46,6 +48,7 @@ class Outbox:
         self.outgoing: list[Outgoing] = []
         self.replies: list[Reply] = []
         self.notices: list[Notice] = []
+        self.occurrences: list[Occurrence] = []
         self.end: StartOver | Stop | None = None
 
     def send(self, to: Address | Route, message: Message) -> None:
@@ -64,19 +67,20 @@ class Outbox:
         """For the log."""
         self.notices.append(Notice(level, event, tuple(values.items())))
 
-    def take(self, replica: Replica) -> Effects:
+    def take(self, batch: Persist | None) -> Effects:
         """Everything so far, and the batch that has to be on its way to the disk first."""
-        batch = replica.take_batch()
-        if not (batch or self.end or self.outgoing or self.replies or self.notices):
+        rest = self.outgoing or self.replies or self.notices or self.occurrences
+        if not (batch or self.end or rest):
             return NOTHING
         effects = Effects(
             persist=(batch,) if batch is not None else (),
             outgoing=tuple(self.outgoing),
             replies=tuple(self.replies),
             notices=tuple(self.notices),
+            occurrences=tuple(self.occurrences),
             end=self.end,
         )
-        self.outgoing, self.replies, self.notices = [], [], []
+        self.outgoing, self.replies, self.notices, self.occurrences = [], [], [], []
         return effects
 
 

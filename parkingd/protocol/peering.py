@@ -441,6 +441,7 @@ class Peering:
                 member.hear_clock(hello.wall_ms, now)
             self._admitted(member, known, now)
             shared.members.put(member)
+            shared.journal.note_member("member_joined", member, now)
             shared.outbox.notice(
                 Level.INFO, "member_found", member=sender.name, address=str(address)
             )

@@ -41,7 +41,7 @@ from parkingd.protocol.codec import (
     unpack_rows_untrusted,
     unpack_small_untrusted,
 )
-from parkingd.protocol.effects import Persist, StoredState
+from parkingd.protocol.effects import Occurrence, Persist, StoredState
 from parkingd.protocol.limits import INTERVALS_MAX, REQUEST_MEMORY_MS, RUN_BYTES_MAX
 from parkingd.protocol.log import EventLog
 from parkingd.protocol.messages import Run
@@ -78,6 +78,7 @@ class Replica:
         self._lot_saved = self.lot
         self._runs: list[tuple[ReplicaId, int, bytes]] = []
         self._floors: dict[ReplicaId, int] = {}
+        self._minted: list[Event] = []
         self._pending_done: list[int] = []
         self._token = 0
         self._in_flight: deque[tuple[int, Vector]] = deque()
@@ -162,6 +163,7 @@ class Replica:
         self.own_seq = event.seq
         self.log.add(self.id, event.seq, packed)
         self._runs.append((self.id, event.seq, packed))
+        self._minted.append(event)
         return event
 
     def apply_run(self, run: Run) -> list[Event]:
@@ -327,11 +329,23 @@ class Replica:
         for origin in context.replicas():
             self._trim(origin, context.upto(origin))
 
-    def take_batch(self) -> Persist | None:
-        """Everything that changed since the last batch, or None."""
+    def take_minted(self) -> list[Event]:
+        """Own events made since this was last asked."""
+        minted, self._minted = self._minted, []
+        return minted
+
+    def take_batch(
+        self, lines: tuple[Occurrence, ...] = (), forget_before: int | None = None
+    ) -> Persist | None:
+        """Everything that changed since the last batch, or None.
+
+        ``lines``: what the journal has to say of it. ``forget_before``: see `Persist`.
+        """
         journal = self.state.stays.journal
         changed = (
             self._wipe
+            or lines
+            or forget_before is not None
             or self._runs
             or self._floors
             or self._pending_done
@@ -355,6 +369,8 @@ class Replica:
             dropped=tuple(journal.dropped),
             requests=tuple((request, pack_request(e)) for request, e in journal.requests),
             expired=tuple(journal.expired),
+            journal=lines,
+            journal_before=forget_before,
             pending_done=tuple(self._pending_done),
             meta=() if self._open_ended else self._meta(),
             own_seq=self.own_seq,

@@ -9,6 +9,7 @@ from parkingd.core.causal import CausalContext
 from parkingd.core.hybrid import believed_wall_ms, deviating
 from parkingd.core.ids import Now, ReplicaId
 from parkingd.protocol.effects import Level, StartOver, StartOverReason
+from parkingd.protocol.journal import Journal
 from parkingd.protocol.members import Member, Members
 from parkingd.protocol.messages import ContextPart, ContextWire
 from parkingd.protocol.outbox import Outbox, Replies
@@ -20,14 +21,21 @@ class Shared:
     """One per node."""
 
     def __init__(
-        self, settings: NodeSettings, replica: Replica, incarnation: int, rng: Random
+        self,
+        settings: NodeSettings,
+        replica: Replica,
+        incarnation: int,
+        rng: Random,
+        journal_seq: int = 0,
     ) -> None:
+        """``journal_seq``: the greatest number in the journal on disk."""
         self.settings = settings
         self.replica = replica
         self.incarnation = incarnation
         self.rng = rng
         self.members = Members()
         self.outbox = Outbox()
+        self.journal = Journal(replica, settings.name, journal_seq, self.physical_ms)
         self.replies = Replies(replica, self.outbox)
         self.counters: Counter[str] = Counter()
         self.warnings: dict[str, str] = {}

@@ -605,9 +605,9 @@ def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "n"
     started(path)
     with closing(sqlite3.connect(path / "parkingd.db")) as other:
-        other.execute("PRAGMA user_version = 2")
+        other.execute("PRAGMA user_version = 3")
     content = (path / "parkingd.db").read_bytes()
-    with pytest.raises(ConfigError, match=r"newer parkingd \(format 2\)"):
+    with pytest.raises(ConfigError, match=r"newer parkingd \(format 3\)"):
         Node(path)
     assert (path / "parkingd.db").read_bytes() == content
 

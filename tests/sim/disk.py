@@ -37,6 +37,8 @@ class Image:
     requests: dict[bytes, bytes] = field(default_factory=dict)
     meta: dict[str, bytes] = field(default_factory=dict)
     pending: dict[int, bytes] = field(default_factory=dict)
+    journal_seq: int = 0
+    """Of the journal only its greatest number is kept."""
 
     def copy(self) -> Image:
         """An image that shares nothing that changes."""
@@ -71,6 +73,9 @@ class Image:
             self.requests.pop(request, None)
         for number in batch.pending_done:
             self.pending.pop(number, None)
+        for line in batch.journal:
+            assert line.seq > self.journal_seq, f"line {line.seq} after {self.journal_seq}"
+            self.journal_seq = line.seq
         self.meta.update(batch.meta)
 
 
@@ -110,6 +115,7 @@ class FakeDisk:
             requests=tuple(sorted(image.requests.items())),
             meta=dict(image.meta),
             pending=tuple(sorted(image.pending.items())),
+            journal_seq=image.journal_seq,
             warnings=warnings,
         )
 
@@ -182,6 +188,7 @@ class FakeDisk:
             self._image = Image(
                 incarnation=self._image.incarnation,
                 pending=dict(enumerate(start_over.pending, start=1)),
+                journal_seq=self._image.journal_seq,
             )
         self._image.replica = None
         self._image.doubt = start_over.reason.value

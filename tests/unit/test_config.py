@@ -64,6 +64,7 @@ def test_nothing_has_to_be_said():
     assert config.runtime_dir == Path("/run/user/7/parkingd")
     assert config.control_path == Path("/run/user/7/parkingd/default/lane-1.ctl")
     assert (config.log_level, config.log_format, config.ephemeral) == ("info", None, False)
+    assert config.journal_days == 30
     assert config.warnings == ()
     assert set(config.origins.values()) == {"default"}
 
@@ -95,6 +96,7 @@ def test_a_file_can_say_everything_that_this_version_knows(toml):
             'peers = ["10.0.0.2:7744", "[fd00::2]:7746", "lane-3.lan:1"]\n'
             'srv = "_gossip._tcp.lot.test."\ndns = "[fd00::53]:5353"\n'
             'runtime_dir = "~/run"\nlog_level = "debug"\nlog_format = "json"\n'
+            "journal_days = 7\n"
         )
     )
     assert config.peers == (
@@ -106,6 +108,7 @@ def test_a_file_can_say_everything_that_this_version_knows(toml):
     assert (config.name, config.cluster, config.cookie) == ("gary", "air.port", "s3cret")
     assert (config.host, config.port, config.mdns, config.ephemeral) == ("10.0.0.1", 0, False, True)
     assert config.data_dir is None
+    assert config.journal_days == 7
     assert config.cookie_file is None
     assert config.runtime_dir == Path("/home/ann/run")
     assert (config.log_level, config.log_format) == ("debug", "json")
@@ -179,6 +182,7 @@ def test_of_cookie_and_cookie_file_the_higher_layer_wins():
         ("host = '224.0.0.1'", "such as 127.0.0.1"),
         ("log_level = 'inof'", "did you mean info?"),
         ("log_format = 'xml'", "text or json"),
+        ("journal_days = 0", "from 1 to 3650"),
         ("data_dir = ''", "is empty"),
         ('data_dir = "a\\u0000b"', "UTF-8"),
         ("admission = 'escrow'", "not in this version"),
