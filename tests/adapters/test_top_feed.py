@@ -13,7 +13,7 @@ import zmq
 
 from parkingd.adapters.control_wire import Reply, Request, decode_request_untrusted, encode_reply
 from parkingd.adapters.rundir import ControlLock, control_socket_path
-from parkingd.cli.top.feed import Feed
+from parkingd.cli.top.feed import WATCH_S, Feed
 from parkingd.cli.top.model import (
     Compared,
     Lost,
@@ -30,9 +30,14 @@ POLL_MS = 20
 
 
 class ScriptedDaemon:
-    """Answers like a daemon of one node, and streams events if it has any."""
+    """Answers like a daemon of one node, and tells events if it has any.
 
-    def __init__(self, path: Path, incarnation: int = 1, replica: str = "0a") -> None:
+    ``last``: the number of the last that it told in an earlier life.
+    """
+
+    def __init__(
+        self, path: Path, incarnation: int = 1, replica: str = "0a", last: int = 0
+    ) -> None:
         self.replica = replica
         self.incarnation = incarnation
         self.tells_events = True
@@ -41,7 +46,9 @@ class ScriptedDaemon:
         self.asked: list[tuple[str, Any]] = []
         self._path = path
         self._lock = ControlLock.acquire(path)
-        self._to_tell: list[dict[str, Any]] = []
+        self._last = last
+        self._events: list[dict[str, Any]] = []
+        self._missed = 0
         self._ended = threading.Event()
         self._bound = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -49,7 +56,18 @@ class ScriptedDaemon:
         assert self._bound.wait(5)
 
     def tell(self, *items: dict[str, Any], missed: int = 0) -> None:
-        self._to_tell.append({"items": list(items), "missed": missed})
+        self._missed += missed
+        self._events += items
+        self._last = max(self._last, items[-1]["seq"])
+
+    def _lines(self, args: dict[Any, Any]) -> dict[str, Any] | None:
+        """The answer to ``journal``; None as long as there is nothing to tell."""
+        after = args.get("after", self._last)
+        items = [each for each in self._events if each["seq"] > after]
+        if args.get("wait") and not items:
+            return None
+        missed, self._missed = (self._missed, 0) if items else (0, self._missed)
+        return {"items": items, "next": self._last, "last": self._last, "missed": missed}
 
     def stop(self) -> None:
         """Also twice."""
@@ -63,20 +81,22 @@ class ScriptedDaemon:
         socket = context.socket(zmq.ROUTER)
         socket.bind(f"ipc://{self._path}")
         self._bound.set()
-        watchers: list[tuple[bytes, int]] = []
+        watchers: list[tuple[bytes, Request]] = []
         try:
             while not self._ended.is_set():
-                while self._to_tell and watchers:
-                    body = self._to_tell.pop(0)
-                    for link, id_ in watchers:
-                        socket.send_multipart([link, self._frame(id_, "EventList", body, False)])
+                for link, asked in list(watchers):
+                    body = self._lines(asked.args)
+                    if body is not None:
+                        watchers.remove((link, asked))
+                        frame = self._frame(asked.id, "EventList", body, True)
+                        socket.send_multipart([link, frame])
                 if socket.poll(POLL_MS):
                     link, frame = socket.recv_multipart()
                     request = decode_request_untrusted(frame)
                     assert isinstance(request, Request)
                     self.asked.append((request.verb, request.args))
-                    if request.verb == "watch" and self.tells_events:
-                        watchers.append((link, request.id))
+                    if request.verb == "journal" and self.tells_events:
+                        watchers.append((link, request))
                     elif request.verb not in self.silent:
                         socket.send_multipart([link, self._answer(request)])
         finally:
@@ -161,6 +181,10 @@ def event(seq: int, kind: str = "entered") -> dict[str, Any]:
     return {"seq": seq, "type": kind, "time": NOON, "plate": f"CAR{seq}", "gate": 1}
 
 
+def follows(after: int) -> dict[str, int]:
+    return {"after": after, "wait": WATCH_S}
+
+
 def test_looks_come_again_and_again_and_roots_beside_them(path: Path) -> None:
     with scripted(path), listening(path) as listener:
         eventually(listener.heard(Polled, 3))
@@ -181,9 +205,11 @@ def test_a_node_that_is_not_ready_yet_is_shown_without_gates(path: Path) -> None
 
 def test_events_are_passed_on_as_they_are_told(path: Path) -> None:
     with scripted(path) as daemon, listening(path) as listener:
+        eventually(listener.heard(Told))
         daemon.tell(event(1), event(2))
-        daemon.tell(event(3, "exited"), missed=7)
         eventually(listener.heard(Told, 2))
+        daemon.tell(event(3, "exited"), missed=7)
+        eventually(listener.heard(Told, 3))
         assert listener.events() == [1, 2, 3]
         assert listener.model.events_missed == 7
         assert listener.model.last_cars[1].plate == "CAR3"
@@ -195,8 +221,8 @@ def test_a_daemon_that_knows_no_events_is_asked_for_them_once(path: Path) -> Non
         with listening(path) as listener:
             eventually(listener.heard(TellsNothing))
             eventually(listener.heard(Polled, 5))
-            assert [verb for verb, _ in daemon.asked].count("watch") == 1
-            assert listener.model.no_events_reason == "no verb 'watch'"
+            assert [verb for verb, _ in daemon.asked].count("journal") == 1
+            assert listener.model.no_events_reason == "no verb 'journal'"
 
 
 def test_a_daemon_that_ends_is_lost_and_found_again_and_its_events_go_on(path: Path) -> None:
@@ -204,16 +230,15 @@ def test_a_daemon_that_ends_is_lost_and_found_again_and_its_events_go_on(path: P
     try:
         with listening(path) as listener:
             daemon.tell(event(8), event(9))
-            eventually(listener.heard(Told))
+            eventually(lambda: listener.heard(Told)() and listener.events() == [8, 9])
             eventually(listener.heard(Polled))
-            assert ("watch", {"from": None}) in daemon.asked
             daemon.stop()
             eventually(listener.heard(Lost))
             assert listener.model.lost is not None
-            daemon = ScriptedDaemon(path, incarnation=2)
-            eventually(lambda: ("watch", {"from": 10}) in daemon.asked, within_s=15)
-            daemon.tell(event(9), event(10))
-            eventually(listener.heard(Told, 2), within_s=15)
+            daemon = ScriptedDaemon(path, incarnation=2, last=9)
+            eventually(lambda: ("journal", follows(9)) in daemon.asked, within_s=15)
+            daemon.tell(event(10))
+            eventually(lambda: listener.heard(Told)() and 10 in listener.events(), 15)
             eventually(lambda: listener.heard(Polled)() and listener.model.lost is None, 15)
             assert listener.events() == [8, 9, 10]
     finally:
@@ -225,13 +250,12 @@ def test_a_daemon_that_lost_its_disk_counts_anew(path: Path) -> None:
     try:
         with listening(path) as listener:
             daemon.tell(event(8))
-            eventually(listener.heard(Told))
+            eventually(lambda: listener.heard(Told)() and listener.events() == [8])
             daemon.stop()
             eventually(listener.heard(Lost))
             daemon = ScriptedDaemon(path, incarnation=2, replica="0b")
             daemon.tell(event(1))
-            eventually(listener.heard(Told, 2), within_s=15)
-            assert listener.events() == [8, 1]
+            eventually(lambda: listener.heard(Told)() and listener.events() == [8, 1], 15)
     finally:
         daemon.stop()
 
@@ -241,8 +265,10 @@ def test_a_restart_that_nobody_saw_is_noticed_by_the_incarnation(path: Path) -> 
         daemon.tell(event(1))
         eventually(listener.heard(Told))
         eventually(listener.heard(Polled))
+        eventually(lambda: ("journal", follows(1)) in daemon.asked)
+        asked = len(daemon.asked)
         daemon.incarnation = 2
-        eventually(lambda: ("watch", {"from": 2}) in daemon.asked, within_s=15)
+        eventually(lambda: ("journal", follows(1)) in daemon.asked[asked:], within_s=8)
 
 
 def test_a_daemon_that_does_not_answer_is_not_lost(path: Path) -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from parkingd.adapters.client import (
     CODE_PROTOCOL_VERSION,
@@ -48,8 +48,11 @@ RETRY_S_MAX: Final = 3.0
 COMPARE_S: Final = 2.0
 """Roots are compared no more often: every member is asked for its own."""
 
-WATCH_S: Final = 3_600.0
-"""A stream is asked for anew after this long."""
+WATCH_S: Final = 10
+"""So long one question waits for an event."""
+
+HISTORY_EVENTS: Final = 500
+"""Events from before this began that are asked for."""
 
 STOP_WAIT_S: Final = 2.0
 
@@ -78,11 +81,11 @@ class Feed:
         self._again = threading.Event()
         self._interval_s = interval_s
         self._incarnation: object = None
-        """Of the daemon that was last looked at: a new one knows nothing of a stream."""
+        """Of the daemon that was last looked at: a new one knows nothing of a question."""
         self._followed: object = None
-        """The replica whose events were told last, and the number of the next of them: it counts
+        """The replica whose events were told last, and the number of the last of them: it counts
         on when it is started again."""
-        self._next_seq: int | None = None
+        self._told_seq: int | None = None
         self._failure: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._keep_on, args=(act,), name=act.__name__, daemon=True)
@@ -187,46 +190,59 @@ class Feed:
             return status
         incarnation, replica = status.get("incarnation"), status.get("replica")
         if replica != self._followed:
-            self._followed, self._next_seq = replica, None
+            self._followed, self._told_seq = replica, None
         while not self._stopping.is_set():
-            trouble = self._stream(client, incarnation)
+            if self._told_seq is None:
+                trouble = self._begin_to_follow(client, incarnation)
+            else:
+                trouble = self._read(client, incarnation, WATCH_S)
             if trouble is not None:
                 return trouble
-            self._stopping.wait(SLICE_S)
         return None
 
-    def _stream(self, client: ControlClient, incarnation: object) -> Trouble | None:
-        """One answer to ``watch``, page by page."""
-        id_ = client.send("watch", {"from": self._next_seq}, WATCH_S)
+    def _begin_to_follow(self, client: ControlClient, incarnation: object) -> Trouble | None:
+        """The latest of what happened before, at once."""
+        page = self._page(client, incarnation, {"limit": 1})
+        if isinstance(page, Trouble) and page.code == CODE_USAGE:
+            self._say(TellsNothing(read_moment(), page.reason))
+            return self._until_another(incarnation)
+        if not isinstance(page, Reply):
+            return page
+        self._told_seq = max(0, _number(page, "last") - HISTORY_EVENTS)
+        return self._read(client, incarnation, 0)
+
+    def _read(self, client: ControlClient, incarnation: object, wait_s: int) -> Trouble | None:
+        """Pass on what has happened since; ``wait_s``: for the first of it, if that is nothing.
+        With 0, what is not kept any more is not missed: nobody has waited for it."""
+        asked: dict[str, object] = {"after": self._told_seq, "wait": wait_s}
+        page = self._page(client, incarnation, asked)
+        if not isinstance(page, Reply):
+            return page
+        items = tuple(page.body.get("items", ()))
+        missed = _number(page, "missed") if wait_s else 0
+        if items or missed or not wait_s:
+            self._say(Told(read_moment(), items, missed))
+        self._told_seq = _number(page, "next")
+        if wait_s and self._told_seq == _number(page, "last"):
+            self._stopping.wait(SLICE_S)  # In a storm: not one by one.
+        return None
+
+    def _page(
+        self, client: ControlClient, incarnation: object, asked: dict[str, object]
+    ) -> Reply | Trouble | None:
+        """One answer to ``journal``; None: it is time to stop."""
+        timeout_s = WATCH_S + self._timeout_s
+        id_ = client.send("journal", asked, timeout_s)
         before = self._incarnation
-        is_first = True
+        until_s = time.monotonic() + timeout_s
         while not self._stopping.is_set():
-            page = client.page(id_, time.monotonic() + SLICE_S)
-            if isinstance(page, Reply):
-                self._tell(page)
-                is_first = False
-                if page.last:
-                    return None
-            elif page.node is None and page.code == CODE_TIMED_OUT:
-                if self._incarnation not in (before, incarnation):
-                    return _RESTARTED
-            elif page.code == CODE_USAGE and is_first:
-                self._say(TellsNothing(read_moment(), page.reason))
-                return self._until_another(incarnation)
-            else:
+            page = client.page(id_, min(until_s, time.monotonic() + SLICE_S))
+            is_piece = isinstance(page, Trouble) and page.node is None and _is_late(page)
+            if not is_piece or time.monotonic() >= until_s:
                 return page
+            if self._incarnation not in (before, incarnation):
+                return _RESTARTED
         return None
-
-    def _tell(self, page: Reply) -> None:
-        """Pass a page on, without what was told before."""
-        found = page.body.get("items")
-        items: list[dict[str, Any]] = items_of(page) if found is None else list(found)
-        if self._next_seq is not None:
-            items = [item for item in items if item.get("seq", 0) >= self._next_seq]
-        missed = page.body.get("missed")
-        self._say(Told(read_moment(), tuple(items), missed if type(missed) is int else 0))
-        if items:
-            self._next_seq = int(items[-1].get("seq", 0)) + 1
 
     def _until_another(self, incarnation: object) -> Trouble | None:
         """Wait for a daemon that may know more: perhaps it is restarted in another version."""
@@ -247,6 +263,11 @@ class Feed:
             is_piece = page.node is None and page.code == CODE_TIMED_OUT
             if not is_piece or self._stopping.is_set() or time.monotonic() >= until_s:
                 return page
+
+
+def _number(page: Reply, key: str) -> int:
+    value = page.body.get(key)
+    return value if isinstance(value, int) else 0
 
 
 def _is_late(trouble: Trouble) -> bool:
