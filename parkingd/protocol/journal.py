@@ -37,7 +37,7 @@ from parkingd.core.events import (
     Setting,
 )
 from parkingd.core.ids import HybridTime, Now, ReplicaId, replica_hex
-from parkingd.core.lot import SETTING_KEYS
+from parkingd.core.registers import HELD_KEYS
 from parkingd.protocol.effects import Detail, Occurrence
 from parkingd.protocol.members import Member
 from parkingd.protocol.replica import Replica
@@ -45,6 +45,9 @@ from parkingd.protocol.replica import Replica
 AHEAD_MS_MAX: Final = 60_000
 """An event that says to be made later than this from now was made by a wrong clock: its line has
 the time at which it came. Else it would outlive the time for which lines are kept."""
+
+_FOUNDED_KEYS: Final = ("spaces", "gates", "admission")
+"""Settings that a lot has from its founding on."""
 
 _BY_TRACK: Final[Detail] = (("by", "track"),)
 _BY_IMPORT: Final[Detail] = (("by", "import"),)
@@ -150,7 +153,7 @@ class Journal:
                     name_of(origin),
                     origin,
                     seq,
-                    None,
+                    body.reason or None if isinstance(body, Setting) else None,
                     request,
                     detail,
                 )
@@ -169,10 +172,11 @@ class Journal:
         """What a setting was and is. One that comes late changes nothing: a later one holds."""
         assert isinstance(body, Setting)
         held = self._settings.get(body.key)
-        old = None if held is None else held[2]
+        here = None if held is None else held[2]
         if held is not None and (time, origin) < held[:2]:
-            return (("key", body.key), ("new", body.value), ("superseded_by", old))
+            return (("key", body.key), ("new", body.value), ("superseded_by", here))
         self._settings[body.key] = (time, origin, body.value)
+        old = here if body.old is None else body.old
         return (("key", body.key), ("old", old), ("new", body.value))
 
     def _look_at_settings(self, *, is_early: bool = False) -> None:
@@ -181,7 +185,7 @@ class Journal:
         found = record.founding()
         if found is not None:
             values: tuple[int | str, ...] = (found.spaces, found.gates, found.admission)
-            for key, value in zip(SETTING_KEYS, values, strict=True):
+            for key, value in zip(_FOUNDED_KEYS, values, strict=True):
                 self._settings.setdefault(key, (0, 0, value))
         for event in record.events.values():
             if isinstance(event.body, Setting) and not is_early:
@@ -269,6 +273,9 @@ def _told(body: Body, time: HybridTime) -> _Told:  # noqa: C901 - one arm per ki
         case Claim(gate=gate, epoch=epoch, owner=owner, target=target):
             detail = (("owner", owner), ("epoch", epoch), ("target", target))
             return "gate_released", None, gate, None, detail
+        case Setting(key=key, value=value) if key in HELD_KEYS:
+            word = "almost_full" if key == HELD_KEYS[0] else "full"
+            return (f"lot_{word}" if value else f"lot_{word}_ended"), None, None, None, ()
         case Setting(request=request):
             return "setting", None, None, request, ()
         case Found(spaces=spaces, gates=gates, admission=admission):

@@ -38,6 +38,7 @@ from tests.sim.admissions import Acknowledged, Admissions
 from tests.sim.deaths import Deaths
 from tests.sim.history import History, Violation, sealed_in
 from tests.sim.owners import Owners
+from tests.sim.tellings import Tellings
 from tests.sim.trace import dot_text, event_text, short
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Checkers:
         self.owners = Owners(cluster)
         self.deaths = Deaths(cluster)
         self.admissions = Admissions(cluster)
+        self.tellings = Tellings()
 
     @property
     def vouched(self) -> dict[bytes, list[Acknowledged]]:
@@ -100,6 +102,7 @@ class Checkers:
                     self.admissions.sent(machine, outgoing)
         for reply in effects.replies:
             self._check_reply(machine, reply)
+        self.tellings.told(machine, effects.occurrences)
         if effects.notices:
             self.deaths.noticed(machine, effects.notices)
 

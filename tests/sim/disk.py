@@ -95,6 +95,11 @@ class FakeDisk:
         """Batches submitted and not yet committed."""
         return len(self._waiting)
 
+    @property
+    def journal_seq(self) -> int:
+        """The greatest number of a line that is committed."""
+        return self._image.journal_seq
+
     def load(self, wall_ms: int) -> StoredState:
         """What a start finds; its incarnation is on the disk when this returns."""
         image = self._image

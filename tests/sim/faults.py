@@ -25,6 +25,7 @@ from parkingd.protocol.admission import Admission
 from parkingd.protocol.entering import Entering
 from parkingd.protocol.forgetting import Fences
 from parkingd.protocol.gates import Gates
+from parkingd.protocol.journal import Journal
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.node import Node
 from parkingd.protocol.outbox import Replies
@@ -393,6 +394,18 @@ def admission_without_counting() -> Iterator[None]:
         return True
 
     with replaced(Admission, "may_admit", always):
+        yield
+
+
+@plant
+def lines_told_before_the_commit() -> Iterator[None]:
+    """Whoever watches hears of what a crash may still undo."""
+    original = Journal.persisted
+
+    def persisted(self: Journal, token: int) -> Any:
+        return original(self, token + 1_000)
+
+    with replaced(Journal, "persisted", persisted):
         yield
 
 

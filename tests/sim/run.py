@@ -176,6 +176,7 @@ class Run:
             ("lost", self.cluster.network.lost),
             ("plates_checked", checkers.looked),
             ("judged", self.judged),
+            ("told", checkers.tellings.count),
             ("claims", checkers.owners.claims),
             ("moves", checkers.owners.moves),
             ("views_judged", checkers.owners.looked),

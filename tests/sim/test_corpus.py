@@ -22,7 +22,7 @@ def test_the_command_plays_every_seed_of_the_corpus(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = min(ONCE_FAILED)
-    monkeypatch.setattr(command, "ONCE_FAILED", {seed: ONCE_FAILED[seed], 1: "nothing"})
+    monkeypatch.setattr(command, "ONCE_FAILED", {seed: ONCE_FAILED[seed], 2: "nothing"})
     monkeypatch.setattr("sys.argv", ["tests.sim", "--corpus"])
     assert command.main() == 0
     assert "2 seeds, 0 failed" in capsys.readouterr().out
