@@ -39,8 +39,8 @@ from itertools import accumulate, chain, pairwise, repeat
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
+from parkingd.adapters.database_format import settle_format
 from parkingd.adapters.journal_table import (
-    JOURNAL_SCHEMA,
     META_JOURNAL_SEQ,
     LineQuery,
     LineSlice,
@@ -55,9 +55,6 @@ from parkingd.core.ids import ReplicaId
 from parkingd.errors import ConfigError
 from parkingd.protocol.effects import Persist
 from parkingd.protocol.messages import Run
-
-FORMAT: Final = 2
-"""Kept in ``PRAGMA user_version``. A larger one is refused, 1 (without the journal) upgraded."""
 
 ROWS_WAITING_MAX: Final = 1_024
 """Rows in one statement: preparing it costs 1.4 ms, once. Twice as many gained nothing."""
@@ -86,22 +83,6 @@ DAMAGE: Final = frozenset(
 """Primary result codes that mean: these bytes are no database of ours. SQLITE_ERROR is a missing
 table or column. Not among them: full, busy, I/O error, no permission, which pass or need a person.
 """
-
-_SCHEMA: Final = (
-    "CREATE TABLE run (origin INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,"
-    " events BLOB NOT NULL, PRIMARY KEY (origin, first)) WITHOUT ROWID",
-    "CREATE TABLE record (origin INTEGER NOT NULL, seq INTEGER NOT NULL, packed BLOB NOT NULL,"
-    " PRIMARY KEY (origin, seq)) WITHOUT ROWID",
-    "CREATE TABLE request (id BLOB NOT NULL PRIMARY KEY, packed BLOB NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE pending (n INTEGER NOT NULL PRIMARY KEY, packed BLOB NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE store (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
-    *JOURNAL_SCHEMA,
-    f"PRAGMA user_version = {FORMAT}",
-)
-
-_UPGRADES: Final = {1: JOURNAL_SCHEMA}
-"""By the format that was found: what makes the next one of it."""
 
 _Value: TypeAlias = LineValue
 _Item = TypeVar("_Item")
@@ -186,7 +167,7 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
-            _settle_format(connection, path)
+            settle_format(connection, path)
         except (sqlite3.Error, ConfigError):
             connection.close()
             raise
@@ -412,29 +393,3 @@ class Database:
             part = list(items[start : start + items_max])
             size = 1 << (len(part) - 1).bit_length()
             yield part + [part[-1]] * (size - len(part))
-
-
-def _settle_format(connection: sqlite3.Connection, path: Path) -> None:
-    """Create the tables in an empty file; bring what an older version wrote up to date, in one
-    transaction; refuse what a newer one wrote."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > FORMAT:
-        raise ConfigError(
-            f"the database {path} was written by a newer parkingd (format {version})",
-            hint="install that version, or give --data-dir another directory",
-        )
-    if version == FORMAT:
-        return
-    statements: list[str] = []
-    if version in _UPGRADES:
-        for step in range(version, FORMAT):
-            statements += _UPGRADES[step]
-        statements.append(f"PRAGMA user_version = {FORMAT}")
-    elif connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None:
-        raise sqlite3.DatabaseError("not a database of parkingd")
-    else:
-        statements += _SCHEMA
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in statements:
-        connection.execute(statement)
-    connection.execute("COMMIT")

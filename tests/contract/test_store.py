@@ -16,7 +16,7 @@ from parkingd.adapters.data_dir import DataDir
 from parkingd.adapters.store import SqliteStore
 from parkingd.adapters.succession import begin_again
 from parkingd.core.ids import REPLICA_MAX
-from parkingd.protocol.effects import Persist, StartOver, StartOverReason, StoredState
+from parkingd.protocol.effects import Occurrence, Persist, StartOver, StartOverReason, StoredState
 from parkingd.protocol.facts import Fact, Persisted
 from parkingd.protocol.messages import Run
 from tests.sim.disk import FakeDisk
@@ -521,3 +521,20 @@ def test_a_database_set_aside_can_be_put_back_and_mints_under_a_third_id(tmp_pat
     assert state.records == ((A, 1, b"old"),)
     assert len(replicas | {state.replica}) == 3
     bench.close()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_numbers_of_the_journal_go_on_whatever_happens(bench: Bench, keep: bool) -> None:
+    assert bench.start().journal_seq == 0
+    lines = tuple(Occurrence(seq, WALL_MS, "entered") for seq in (1, 2, 3))
+    bench.submit(Persist(journal=lines[:1], token=1))
+    bench.submit(Persist(wipe=True, journal=lines[1:2], token=2))
+    bench.commit()
+    bench.crash()
+    assert bench.start().journal_seq == 2
+    bench.submit(Persist(journal=lines[2:], token=1))
+    bench.submit(Persist(journal_before=WALL_MS + 1, token=2))
+    bench.commit()
+    bench.close()
+    bench.begin_again(StartOver(StartOverReason.OLDER_LOT, keep))
+    assert bench.start().journal_seq == 3

@@ -14,7 +14,7 @@ import pytest
 from parkingd import __version__
 from parkingd.adapters.control_wire import CONTROL_VERSION
 from parkingd.adapters.data_dir import IDENTITY_FORMAT
-from parkingd.adapters.database import FORMAT
+from parkingd.adapters.database_format import FORMAT
 from parkingd.cli import ctl_options
 from parkingd.cli.parkingd import main
 from parkingd.config import load_config
