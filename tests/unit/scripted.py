@@ -24,6 +24,7 @@ from parkingd.protocol.effects import (
     Disconnect,
     Effects,
     Notice,
+    Occurrence,
     Outgoing,
     Persist,
     Probe,
@@ -89,6 +90,7 @@ class Box:
         self.subscribed: set[str] = set()
         self.replies: dict[int, list[Outcome]] = {}
         self.notices: list[Notice] = []
+        self.told: list[Occurrence] = []
         self.batches: list[Persist] = []
         self.sent: list[Message] = []
         self.minted: dict[Dot, bytes] = {}
@@ -228,6 +230,7 @@ class Box:
         for reply in effects.replies:
             self.replies.setdefault(reply.handle, []).append(reply.outcome)
         self.notices.extend(effects.notices)
+        self.told.extend(effects.occurrences)
         if effects.end is not None:
             self.end, self.runs = effects.end, False
         elif self.commits and self.disk.queued:
@@ -290,6 +293,10 @@ class Box:
     def heard(self, name: str) -> bool:
         """Whether a notice of this name was given."""
         return any(notice.event == name for notice in self.notices)
+
+    def lines(self, *types: str) -> list[Occurrence]:
+        """What the journal told of these types; of all where none is named."""
+        return [line for line in self.told if not types or line.type in types]
 
     def has_sent(self, kind: type[M]) -> list[M]:
         """Every message of this kind sent so far, arrived or not."""
