@@ -19,9 +19,7 @@ from parkingd.core.ids import ReplicaId, replica_hex
 from parkingd.core.registers import Thresholds
 from parkingd.protocol.facts import Finding
 from parkingd.protocol.messages import Address
-from parkingd.protocol.settings import NodeSettings
-
-DAY_MS = 24 * 3_600_000
+from parkingd.protocol.settings import DAY_MS, NodeSettings
 
 FOUNDING_KEYS = ("spaces", "gates", "admission", *Thresholds._fields)
 

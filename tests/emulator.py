@@ -30,6 +30,8 @@ class Emulator:
         self._attributes = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._rest = ""
+        self._left_at = 0, 0
+        """Where the cursor goes when the alternate screen is left."""
         self.resize(width, height)
 
     def resize(self, width: int, height: int) -> None:
@@ -68,8 +70,12 @@ class Emulator:
         match private, what:
             case "?", "h":
                 self.modes.add(int(numbers))
+                if numbers == "1049":
+                    self._left_at = self._row, self._column
             case "?", "l":
                 self.modes.discard(int(numbers))
+                if numbers == "1049":
+                    self._row, self._column = self._left_at
             case "", "H":
                 row, column = (int(number) for number in numbers.split(";"))
                 self._row, self._column = row - 1, column - 1

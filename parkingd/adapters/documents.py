@@ -225,6 +225,7 @@ def _status(status: Status) -> Document:
         },
         "warnings": list(status.warnings),
         "counters": dict(status.counters),
+        "journal": {"last": status.journal_last, "days": status.journal_days},
     }
 
 

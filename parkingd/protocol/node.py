@@ -84,7 +84,7 @@ from parkingd.protocol.replica import Replica
 from parkingd.protocol.replication import Replication
 from parkingd.protocol.reports import Reports
 from parkingd.protocol.roots import Roots
-from parkingd.protocol.settings import NodeSettings
+from parkingd.protocol.settings import DAY_MS, NodeSettings
 from parkingd.protocol.shared import Shared
 from parkingd.protocol.snapshots import Snapshots
 from parkingd.protocol.waits import Waits
@@ -396,6 +396,8 @@ class Node:
             tuple(row.gate for row in rows if row.state == CONTESTED),
             self._reports.warnings(now),
             tuple(sorted(shared.counters.items())),
+            shared.journal.told_seq,
+            self.settings.journal_ms // DAY_MS,
         )
 
     def unanswered(self) -> list[tuple[int, Command, int]]:

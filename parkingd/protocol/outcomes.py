@@ -199,6 +199,10 @@ class Status:
     gates_contested: tuple[int, ...]
     warnings: tuple[str, ...]
     counters: tuple[tuple[str, int], ...]
+    journal_last: int = 0
+    """The number of its newest line on disk."""
+    journal_days: int = 0
+    """For how long lines are kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+DAY_MS: Final = 24 * 3_600_000
 
 from parkingd.core.registers import DEFAULT_THRESHOLDS, Thresholds
 
@@ -124,7 +127,7 @@ class NodeSettings:
     """An entry and an exit that did not see each other and lie this close are reported."""
     ephemeral_forget_ms: int = 3_600_000
     """An ephemeral member that died this long ago is let go without an operator."""
-    journal_ms: int = 30 * 24 * 3_600_000
+    journal_ms: int = 30 * DAY_MS
     """Lines of the journal are kept this long. Plates are personal data: who needs less says so."""
     leave_wait_ms: int = 3_000
     """Leaving: how long to wait until a member's disk covers the own head."""

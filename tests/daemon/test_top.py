@@ -160,7 +160,7 @@ def test_a_car_shows_and_the_picture_follows_the_window(cluster: Cluster) -> Non
         gary.read("track", "ABC123", 1)
         window.until_shown("1/100", "in 1/min")
         window.resize(120, 36)
-        window.until_shown("q quit", "1/100")
+        window.until_shown("q quit", "1/100", "entered", "gate_claimed")
         assert len(window.screen.lines[-1]) <= 120
         window.until(lambda: window.screen.lines[-1].startswith("q quit"), "the last line is used")
         window.resize(40, 10)

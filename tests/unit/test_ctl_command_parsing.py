@@ -11,7 +11,10 @@ from parkingd.errors import UsageError
 from parkingd.protocol.command_parsing import (
     _PARSERS,
     DIRECT_VERBS,
+    LINES_MAX,
     Backup,
+    LineFilter,
+    ReadJournal,
     Version,
     parse_command,
     parse_direct,
@@ -210,6 +213,47 @@ def test_direct_verbs_are_parsed_too() -> None:
             parse_direct("backup", {"path": path})
     with pytest.raises(UsageError):
         parse_direct("version", {"x": 1})
+
+
+def test_a_question_to_the_journal_is_parsed() -> None:
+    nothing = ReadJournal(None, LINES_MAX, 0, LineFilter())
+    assert parse_direct("journal", {}) == nothing
+    whole = {
+        "after": 0,
+        "limit": 1,
+        "wait": 30,
+        "since_ms": 5,
+        "until_ms": 6,
+        "types": ["denied", "exited"],
+        "plate": "ka 1",
+    }
+    wanted = LineFilter(5, 6, ("denied", "exited"), "KA1")
+    assert parse_direct("journal", {**whole}) == ReadJournal(0, 1, 30, wanted)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"after": -1}, "after is not an integer"),
+        ({"after": "7"}, "after is not an integer"),
+        ({"limit": 0}, "limit is not an integer of 1 to 1000"),
+        ({"wait": 31}, "wait is not an integer of 0 to 30"),
+        ({"wait": True}, "wait is not"),
+        ({"since_ms": 6, "until_ms": 6}, "until_ms is not after since_ms"),
+        ({"types": "denied"}, "types is not a list"),
+        ({"types": ["denied"] * 100}, "types is not a list of at most"),
+        ({"types": [b"denied"]}, "no event is of type"),
+        ({"plate": "!!"}, "plate is not a plate"),
+        ({"plate": 7}, "plate is not a text"),
+        ({"from": 7}, "unknown argument 'from'"),
+    ],
+)
+def test_a_question_to_the_journal_that_makes_no_sense_is_refused_in_one_line(
+    args: dict[object, object], said: str
+) -> None:
+    with pytest.raises(UsageError, match="^journal: .*" + said) as refusal:
+        parse_direct("journal", args)
+    assert "\n" not in str(refusal.value)
 
 
 _scalars = (

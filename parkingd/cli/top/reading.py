@@ -88,11 +88,11 @@ class Event:
 
 _EVENT_FIELDS: Final = frozenset(
     {"seq", "type", "time", "plate", "gate", "member"}
-    | {"request", "dot", "fence", "api", "kind", "node", "at"}
+    | {"request", "replica", "dot", "fence", "api", "kind", "node", "at"}
 )
 """Fields that have a column, or tell people nothing."""
 
-_SENTENCES: Final = frozenset({"text", "detail"})
+_SENTENCES: Final = frozenset({"text", "detail", "reason"})
 """Fields that need no name before them."""
 
 
