@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-DAY_MS: Final = 24 * 3_600_000
-
 from parkingd.core.registers import DEFAULT_THRESHOLDS, Thresholds
+
+DAY_MS: Final = 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
