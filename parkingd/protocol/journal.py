@@ -132,7 +132,7 @@ class Journal:
         wall_ms = self._wall_ms(now)
         latest_ms = wall_ms + AHEAD_MS_MAX
         name_of = self._replica.state.record.name_of
-        add, number = self._new.append, self.used_seq
+        add, make, number = self._new.append, Occurrence._make, self.used_seq
         for origin, seq, time, body in events:
             type_, plate, gate, request, detail = _told(body, time)
             if type_ == "lot_founded":
@@ -143,21 +143,9 @@ class Journal:
             if at_ms > latest_ms:
                 at_ms = wall_ms
             number += 1
-            add(
-                Occurrence(
-                    number,
-                    at_ms,
-                    type_,
-                    plate,
-                    gate,
-                    name_of(origin),
-                    origin,
-                    seq,
-                    body.reason or None if isinstance(body, Setting) else None,
-                    request,
-                    detail,
-                )
-            )
+            reason = body.reason or None if isinstance(body, Setting) else None
+            fields = (number, at_ms, type_, plate, gate, name_of(origin), origin, seq, reason)
+            add(make((*fields, request, detail)))
         self.used_seq = number
         self._look_at_cars(now)
 

@@ -72,6 +72,8 @@ class Lookout:
                     detail = (("epoch", row.epoch),)
                     journal.note("gate_unowned", now, gate=row.gate, detail=detail)
                 self._unowned[row.gate] = row.gate in before
-            elif before.get(row.gate) and row.owner is not None:
+            elif before.get(row.gate) and row.owner is None:
+                self._unowned[row.gate] = True  # On its way to somebody.
+            elif before.get(row.gate):
                 served = (("owner", row.owner), ("epoch", row.epoch))
                 journal.note("gate_served", now, gate=row.gate, detail=served)
