@@ -28,6 +28,7 @@ from parkingd.cli.ctl_session import (
     Session,
     report,
 )
+from parkingd.cli.journal_options import cut_program
 from parkingd.errors import LocalError
 
 
@@ -87,6 +88,7 @@ def _interrupted(session: Session) -> Trouble:
 
 def _wants_json(argv: Sequence[str]) -> bool:
     """Also for a command line that could not be parsed."""
+    argv, _ = cut_program(argv)
     return any(
         word in ("--json", "-ojson", "-ojsonl", "--output=json", "--output=jsonl")
         or (word in ("json", "jsonl") and argv[place - 1] in ("-o", "--output"))

@@ -207,6 +207,18 @@ def _top(session: Session) -> int:
     return run_top(session, os.environ)
 
 
+def _watch(session: Session) -> int:
+    from parkingd.cli.watching import run_watch
+
+    return run_watch(session)
+
+
+def _log(session: Session) -> int:
+    from parkingd.cli.listing import run_log
+
+    return run_log(session)
+
+
 def _version(session: Session) -> int:
     """Ours is shown even when there is no daemon to ask for its own."""
     answer = session.ask("version", {})
@@ -277,6 +289,8 @@ _RUNNERS: Final[Mapping[str, Callable[[Session], int]]] = {
     "export": _export,
     "backup": _backup,
     "top": _top,
+    "watch": _watch,
+    "log": _log,
     "leave": _leave,
     "version": _version,
 }

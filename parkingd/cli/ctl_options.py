@@ -16,6 +16,13 @@ import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, NoReturn
 
+from parkingd.cli.journal_options import (
+    add_log_flags,
+    add_watch_flags,
+    check_log,
+    check_watch,
+    cut_program,
+)
 from parkingd.errors import UsageError
 
 PROGRAM: Final = "parkingd-ctl"
@@ -27,7 +34,7 @@ INTERVAL_S_MIN: Final = 0.1
 INTERVAL_S_MAX: Final = 3_600.0
 """Of the looks of `top`; each costs the daemon some 2 ms."""
 
-LATER_COMMANDS: Final = ("watch", "completion")
+LATER_COMMANDS: Final = ("completion",)
 
 SETTINGS: Final = ("spaces", "gates", "almost-full", "full")
 """What `set` can change."""
@@ -325,6 +332,28 @@ COMMANDS: Final = {
         ("top", "top --name gary --interval 2", "top --once", "top --svg car-park.svg"),
         _top,
     ),
+    "watch": CommandHelp(
+        "[-- CMD ARG...]",
+        "Follow events, or run a program for each of them.",
+        (
+            "watch",
+            "watch --type admitted,denied --json",
+            "watch --from 1042 --count 10",
+            "watch --type admitted -- sh -c 'echo gate $PARKINGD_GATE: $PARKINGD_PLATE'",
+        ),
+        add_watch_flags,
+    ),
+    "log": CommandHelp(
+        "",
+        "List what has happened, for as long as it is kept.",
+        (
+            "log --since 2h",
+            "log --since yesterday --until today --format csv > yesterday.csv",
+            "log --plate ABC123 --limit 20",
+            "log --type conflict,warning --follow",
+        ),
+        add_log_flags,
+    ),
     "leave": CommandHelp("", "Hand over and stop the daemon.", ("leave --name gary",), _nothing),
     "version": CommandHelp(
         "", "Show the versions of this command and the daemon.", ("version",), _nothing
@@ -391,12 +420,17 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
             f"there is no command {command!r}",
             did_you_mean(command, COMMANDS) or f"{PROGRAM} --help lists them",
         )
+    program = None
+    if command == "watch":
+        rest, program = cut_program(rest)
     parser = _Parser(command, described)
     described.add_arguments(parser)
     _add_global_flags(parser, described)
     if "-h" in rest or "--help" in rest:
         return "--help", argparse.Namespace(text=parser.format_help())
-    return command, _checked(command, _parse_intermixed(parser, rest))
+    namespace = _parse_intermixed(parser, rest)
+    namespace.program = program
+    return command, _checked(command, namespace)
 
 
 def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -533,6 +567,8 @@ _CHECKS: Final[Mapping[str, Callable[[str, argparse.Namespace], None]]] = {
     "enter": _check_gate_once,
     "exit": _check_gate_once,
     "top": _check_interval,
+    "watch": lambda _, namespace: check_watch(namespace),
+    "log": lambda _, namespace: check_log(namespace),
     "remove": _check_removal,
     "set": _check_setting,
     "gate": _check_mode,

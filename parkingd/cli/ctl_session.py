@@ -9,6 +9,7 @@ Source: the command contract, sections "parkingd-ctl" and "JSON".
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 from argparse import Namespace
@@ -103,7 +104,7 @@ class Session:
     def connect(self) -> ControlClient | Trouble:
         """The connection, made at the first call."""
         if self._client is None:
-            socket = find_socket(self.args, self._environ)
+            socket = self.socket or find_socket(self.args, self._environ)
             if isinstance(socket, Trouble):
                 return socket
             self.socket = socket
@@ -114,9 +115,10 @@ class Session:
         return self._client
 
     def close(self) -> None:
-        """End the connection, if there is one."""
+        """End the connection, if there is one; the next `connect` makes a new one."""
         if self._client is not None:
             self._client.close()
+            self._client = None
 
     def ask(self, verb: str, args: dict[str, Any]) -> Document | Trouble:
         """The daemon's answer."""
@@ -146,6 +148,16 @@ class Session:
         """To standard output."""
         self.out.writelines(f"{line}\n" for line in lines)
 
+    def is_read(self) -> bool:
+        """False when whoever read standard output has gone: a pipe that is closed, a terminal."""
+        try:
+            number = self.out.fileno()
+        except OSError:
+            return True  # It is no file.
+        poll = select.poll()
+        poll.register(number, 0)
+        return not any(found & (select.POLLERR | select.POLLHUP) for _, found in poll.poll(0))
+
     @property
     def wants_colour(self) -> bool:
         """As asked for; else on a terminal that has colours."""
@@ -162,6 +174,20 @@ class Session:
         for warning in warnings:
             text = _WARNING_WORDS.get(warning, warning)
             print(f"{PROGRAM}: warning: {printable(text)}", file=self.err)
+
+    def note(self, code: str, text: str, hint: str = "") -> None:
+        """To standard error what is worth knowing and no failure; one object with JSON."""
+        if self.wants_json:
+            body = {"code": code, "reason": text, "hint": hint}
+            print(as_json(local_document("Note", body)), file=self.err, flush=True)
+            return
+        more = f"; {hint}" if hint else ""
+        print(f"{PROGRAM}: {printable(text + more)}", file=self.err, flush=True)
+
+    @property
+    def wants_json(self) -> bool:
+        """One object, or one a line."""
+        return self.output in ("json", "jsonl")
 
     def advise(self, hint: str, repeat: bool) -> None:
         """To standard error what to do about this answer; programs read it in the answer.
@@ -181,9 +207,7 @@ class Session:
             if trouble.code != STORAGE_FAILED:  # Then the daemon has said how it stands.
                 reason += f"; {self.may_have}"
             hint = self._how_to_repeat()
-        report(
-            self.err, self.output in ("json", "jsonl"), trouble._replace(reason=reason, hint=hint)
-        )
+        report(self.err, self.wants_json, trouble._replace(reason=reason, hint=hint))
         return exit_status(trouble.code)
 
     def _how_to_repeat(self) -> str:

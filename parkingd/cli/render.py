@@ -176,14 +176,14 @@ def _object_table(document: Document, colour: bool) -> Iterator[str]:
     ]
     width = max((len(field) for field, _ in fields), default=0)
     for field, text in fields:
-        shown = _coloured(text) if colour and field.endswith("state") else text
+        shown = in_colour(text) if colour and field.endswith("state") else text
         yield f"{field:<{width}}  {shown}"
 
 
 def _decision(decision: Document, colour: bool) -> str:
     """``admitted ABC123 at gate 1 (gary, epoch 7): 42 free``, or why not."""
     word, reason, free = decision["decision"], decision["reason"], decision["free"]
-    shown = _coloured(printable(word)) if colour else printable(word)
+    shown = in_colour(printable(word)) if colour else printable(word)
     car = f"{shown} {printable(decision['plate']) or 'nothing'} at gate {decision['gate']}"
     if word != "admitted":
         return f"{car}: {_DENIED.get(reason) or printable(reason)}"
@@ -269,11 +269,12 @@ def _line(cells: Sequence[str], widths: Sequence[int], coloured: int | None = No
     padded = [f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)]
     if coloured is not None:
         word = cells[coloured]
-        padded[coloured] = _coloured(word) + " " * (widths[coloured] - len(word))
+        padded[coloured] = in_colour(word) + " " * (widths[coloured] - len(word))
     return "  ".join(padded).rstrip()
 
 
-def _coloured(word: str) -> str:
+def in_colour(word: str) -> str:
+    """The word in the colour of its state, if it has one."""
     number = _COLOURS.get(word)
     return word if number is None else f"\x1b[{number}m{word}\x1b[0m"
 
@@ -345,6 +346,11 @@ def _text(value: object, empty: str = "-", words: tuple[str, str] = ("yes", "no"
             return ",".join(_text(each) for each in value) or empty
         case _:
             return printable(str(value))
+
+
+def text_of(value: object, empty: str) -> str:
+    """One value as a cell: printable, on one line."""
+    return _text(value, empty=empty)
 
 
 def printable(text: str) -> str:

@@ -151,7 +151,7 @@ def test_every_answer_can_be_printed_in_every_form(
         ("track ABC123 0", "usage", 2),
         ("enter ABC123 0", "usage", 2),
         ("enter ABC123 1 --request-id 00", "usage", 2),
-        ("watch", "usage", 2),
+        ("completion", "usage", 2),
         ("set gates 0", "usage", 2),
         ("set gates 1001", "usage", 2),
         ("set doors 4", "usage", 2),

@@ -1,0 +1,104 @@
+"""Events as lines: a table for eyes, TSV and CSV for other programs, JSON lines for scripts.
+
+They come one page at a time, so a table's columns may grow on the way and never shrink. In a CSV a
+text that a spreadsheet would take for a formula gets an apostrophe before it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from parkingd.adapters.document_values import Document
+from parkingd.cli.render import as_json, in_colour, printable, text_of
+
+COLUMNS: Final = ("seq", "time", "type", "plate", "gate", "member", "detail")
+
+_WIDTHS: Final = (6, 24, 10, 8, 4, 8, 0)
+"""What the columns of a table begin with."""
+
+_TYPE: Final = COLUMNS.index("type")
+
+_FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet computes."""
+
+_SHOWN_ELSEWHERE: Final = frozenset((*COLUMNS, "api", "kind", "node", "at", "dot", "request"))
+"""Fields that have a column, or tell people nothing."""
+
+_SENTENCES: Final = frozenset({"text"})
+"""Fields that need no name before them."""
+
+
+class EventLines:
+    """Lines of one form: ``table``, ``tsv``, ``csv`` or ``jsonl``."""
+
+    def __init__(self, form: str, colour: bool = False) -> None:
+        self.form = form
+        self._colour = colour
+        self._widths = list(_WIDTHS)
+
+    def header(self) -> Iterator[str]:
+        """What stands above; nothing for JSON."""
+        if self.form != "jsonl":
+            head = [name.upper() for name in COLUMNS] if self.form == "table" else COLUMNS
+            yield self._line(head)
+
+    def make_room(self, events: Iterable[Document]) -> None:
+        """Make a table's columns wide enough for these, before its header is written."""
+        for event in events if self.form == "table" else ():
+            cells = cells_of(event, "-")
+            self._widths = [max(pair) for pair in zip(self._widths, map(len, cells), strict=True)]
+
+    def lines(self, events: Sequence[Document]) -> Iterator[str]:
+        """A line for each."""
+        if self.form == "jsonl":
+            yield from map(as_json, events)
+            return
+        self.make_room(events)
+        empty = "-" if self.form == "table" else ""
+        for event in events:
+            yield self._line(cells_of(event, empty))
+
+    def _line(self, cells: Sequence[str]) -> str:
+        if self.form == "tsv":
+            return "\t".join(cells)
+        if self.form == "csv":
+            return csv_line(cells)
+        padded = [f"{cell:<{width}}" for cell, width in zip(cells, self._widths, strict=True)]
+        if self._colour:
+            word = cells[_TYPE]
+            padded[_TYPE] = in_colour(word) + " " * (self._widths[_TYPE] - len(word))
+        return "  ".join(padded).rstrip()
+
+
+def cells_of(event: Document, empty: str) -> list[str]:
+    """One text for each of `COLUMNS`; printable, and without a tab."""
+    named = [text_of(event.get(column), empty) for column in COLUMNS[:-1]]
+    return [*named, detail_of(event) or empty]
+
+
+def csv_line(cells: Sequence[str]) -> str:
+    """Safe to open in a spreadsheet."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(map(_disarmed, cells))
+    return line.getvalue()
+
+
+def _disarmed(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA_SIGNS) else cell
+
+
+def detail_of(event: Document) -> str:
+    """What an event carries that has no column, as words."""
+    return ", ".join(
+        _said(key, value)
+        for key, value in event.items()
+        if key not in _SHOWN_ELSEWHERE and value is not None and value not in ("", [], {})
+    )
+
+
+def _said(key: str, value: Any) -> str:
+    text = text_of(value, "")
+    return text if key in _SENTENCES else f"{printable(key)} {text}"

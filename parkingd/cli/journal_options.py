@@ -1,0 +1,111 @@
+"""The flags of `watch` and `log`, and what they may say."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Final
+
+from parkingd.errors import UsageError
+
+PROGRAM_MARK: Final = "--"
+"""What stands between `watch` and the program to run."""
+
+SECONDS_MAX: Final = 86_400.0
+COUNT_MAX: Final = 1_000_000
+SEQ_MAX: Final = 2**63 - 1
+
+LOG_FORMATS: Final = ("table", "csv", "jsonl")
+
+
+def add_watch_flags(parser: argparse.ArgumentParser) -> None:
+    """Of `watch`."""
+    parser.add_argument(
+        "--from", metavar="SEQ", dest="first", type=int, help="begin with this event, not with now"
+    )
+    _add_choice(parser)
+    parser.add_argument("--count", metavar="N", type=int, help="leave after so many events")
+    parser.add_argument(
+        "--reconnect",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="how long to wait for a daemon that has stopped; 0: not at all; default: 60",
+    )
+    group = parser.add_argument_group("with -- CMD ARG..., which is run once for each event")
+    group.add_argument(
+        "--kill-after",
+        metavar="SECONDS",
+        type=float,
+        default=10.0,
+        help="end a run that takes longer; default: 10",
+    )
+    group.add_argument(
+        "--stop-on-error", action="store_true", help="leave with status 1 when a run fails"
+    )
+
+
+def add_log_flags(parser: argparse.ArgumentParser) -> None:
+    """Of `log`."""
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        help="2h, 3d, today, yesterday, 2026-08-01 or 2026-08-01T12:30; local, or UTC with a Z",
+    )
+    parser.add_argument("--until", metavar="TIME", help="likewise; up to, and not with, that time")
+    _add_choice(parser)
+    parser.add_argument("--limit", metavar="N", type=int, help="only the newest N")
+    parser.add_argument(
+        "--format", metavar="FORMAT", choices=LOG_FORMATS, help="table, csv or jsonl"
+    )
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--type",
+        metavar="TYPE",
+        action="append",
+        dest="types",
+        help="only these, like admitted,exited; may be given several times",
+    )
+    parser.add_argument("--plate", metavar="PLATE", help="only this car")
+
+
+def cut_program(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """What stands before ``--`` and after it; None where there is no such mark."""
+    words = list(arguments)
+    if PROGRAM_MARK not in words:
+        return words, None
+    place = words.index(PROGRAM_MARK)
+    return words[:place], words[place + 1 :]
+
+
+def check_watch(namespace: argparse.Namespace) -> None:
+    """Raises UsageError."""
+    _insist("--from", namespace.first, 0, SEQ_MAX)
+    _insist("--count", namespace.count, 1, COUNT_MAX)
+    _insist("--reconnect", namespace.reconnect, 0, SECONDS_MAX)
+    _insist("--kill-after", namespace.kill_after, 0.1, SECONDS_MAX)
+    if namespace.program == []:
+        raise UsageError("which program is to be run?", "watch -- CMD ARG...")
+    if namespace.stop_on_error and namespace.program is None:
+        raise UsageError("--stop-on-error is about a program", "watch --stop-on-error -- CMD")
+
+
+def check_log(namespace: argparse.Namespace) -> None:
+    """Raises UsageError."""
+    _insist("--limit", namespace.limit, 1, COUNT_MAX)
+    if namespace.follow and namespace.until is not None:
+        raise UsageError("--follow has no end, and --until is one", "leave out one of the two")
+
+
+def chosen_types(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Each once, in the order they were given in."""
+    words = (word.strip().lower() for text in given or () for word in text.split(","))
+    return tuple(dict.fromkeys(word for word in words if word))
+
+
+def _insist(flag: str, value: float | None, least: float, most: float) -> None:
+    if value is not None and not least <= value <= most:
+        raise UsageError(f"{flag} {value:g} is out of range", f"from {least:g} to {most:g}")
