@@ -31,6 +31,9 @@ START_S_MAX: Final = 20.0
 STOP_S_MAX: Final = 10.0
 """A daemon that was asked to stop hands over and leaves within this time."""
 
+LEAVING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a script early, and never before its daemons and their folder are gone."""
+
 POLL_S: Final = 0.02
 LOG_LINES_SHOWN: Final = 5
 
@@ -93,11 +96,14 @@ class LocalCluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # Who presses Ctrl-C twice shall not keep us from this: the second one waits a moment.
+        signal.pthread_sigmask(signal.SIG_BLOCK, LEAVING)
         for process in self.processes.values():
             process.kill()
         for process in self.processes.values():
             process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEAVING)
 
     def find(self, command: str) -> str | None:
         """The full path of an installed command; the one beside this Python comes first."""

@@ -24,21 +24,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from car_park_day import GATES, Hour, Movement, Step, hours_of, read_day, steps_of
+from car_park_day import Hour, Movement, Step, hours_of, read_day, steps_of
+from lane_computers import NAMES, LaneComputers, flags_of
 from local_cluster import LocalCluster, Unexpected, run_script
 
-from parkingd.adapters.client import CODE_DAEMON_STOPPED, ControlClient, Trouble
 from parkingd.core.plates import normalise_plate
 
-NAMES: Final = ("larry", "gary", "harry")
 VICTIM: Final = "gary"
 KILLED_AT: Final = 12
 BACK_AT: Final = 15
-
-REQUEST_S_MAX: Final = 15.0
-AGREE_S_MAX: Final = 15.0
-"""Connected nodes become identical within a second; 5 s after one was away."""
-MEET_S_MAX: Final = 15.0
 
 TABLE_HEAD: Final = "  UTC  operator   ours  difference  lot"
 
@@ -89,134 +83,6 @@ def table_line(row: HourRow) -> str:
     """The row under `TABLE_HEAD`."""
     difference = f"{row.difference:+}" if row.difference else "0"
     return f"{row.hour:>5}  {row.operator:>8}  {row.ours:>5}  {difference:>10}  {row.lot}"
-
-
-class LaneComputers:
-    """The three daemons, and a connection to each that lives."""
-
-    def __init__(self, cluster: LocalCluster) -> None:
-        self._cluster = cluster
-        self._clients: dict[str, ControlClient] = {}
-        self.repeated = 0
-        """Requests that a neighbour was asked again, because the node they were sent to died."""
-
-    def start(self, *names: str) -> None:
-        """Start, and wait until all three see each other and have the same record."""
-        self._cluster.start(names)
-        for name in names:
-            client = ControlClient.connect(self._cluster.socket(name), REQUEST_S_MAX)
-            if isinstance(client, Trouble):
-                raise Unexpected(f"{name}: {client.reason}")
-            self._clients[name] = client
-        wanted = [["members", len(NAMES), False], ["synced", 1, True]]
-        for name in names:
-            met = self.ask(name, "wait", {"conditions": wanted}, MEET_S_MAX)["met"]
-            if not met:
-                raise Unexpected(f"{name} has not met the others within {MEET_S_MAX:g} s")
-
-    def close(self) -> None:
-        """End the connections; the daemons live on."""
-        for client in self._clients.values():
-            client.close()
-
-    @property
-    def living(self) -> list[str]:
-        """Names, in their usual order."""
-        return [name for name in NAMES if name in self._clients]
-
-    def ask(
-        self, name: str, verb: str, args: dict[str, Any], timeout_s: float = REQUEST_S_MAX
-    ) -> dict[str, Any]:
-        """One request to one node. Raises Unexpected when the answer is none."""
-        answer = self._clients[name].call(verb, args, timeout_s)
-        if isinstance(answer, Trouble):
-            raise Unexpected(f"{name}: {verb}: {answer.code}: {answer.reason}")
-        return answer
-
-    def record(self, movements: Sequence[Movement], victim: str | None = None) -> None:
-        """Record all of them, each at its lane, and wait for every acknowledgement.
-
-        ``victim`` is killed when everything has been sent and nothing has been answered.
-        """
-        under_way: dict[str, dict[int, Movement]] = {name: {} for name in self.living}
-        for movement in movements:
-            name = self._responsible(movement)
-            under_way[name][self._send(name, movement)] = movement
-        if victim is not None:
-            self._cluster.kill(victim)
-        unanswered: list[Movement] = []
-        for name, sent in under_way.items():
-            unanswered += self._receive(name, sent, may_die=name == victim)
-        if victim is not None:
-            self._clients.pop(victim).close()
-        if unanswered:
-            self.repeated += len(unanswered)
-            self.record(unanswered)
-
-    def _responsible(self, movement: Movement) -> str:
-        """The node of that lane, else the next one that lives."""
-        lanes = (*NAMES[movement.lane :], *NAMES[: movement.lane])
-        return next(name for name in lanes if name in self._clients)
-
-    def _send(self, name: str, movement: Movement) -> int:
-        args = {"plate": movement.plate, "gate": movement.gate, "request": movement.request}
-        verb = "track" if movement.enters else "exit"
-        return self._clients[name].send(verb, args, REQUEST_S_MAX)
-
-    def _receive(self, name: str, sent: dict[int, Movement], *, may_die: bool) -> list[Movement]:
-        """Take every answer; returns what was not answered because the node died."""
-        until_s = time.monotonic() + REQUEST_S_MAX
-        while sent:
-            reply = self._clients[name].receive(until_s)
-            if not isinstance(reply, Trouble):
-                del sent[reply.id]
-            elif may_die and reply.code == CODE_DAEMON_STOPPED:
-                break
-            else:
-                raise Unexpected(f"{name}: {reply.code}: {reply.reason}")
-        return list(sent.values())
-
-    def lot(self, expected: int) -> dict[str, Any]:
-        """What all living nodes say of the lot, once they say the same."""
-        condition = {"conditions": [["inside", expected, False]]}
-        until_s = time.monotonic() + AGREE_S_MAX
-        while True:
-            for name in self.living:
-                self.ask(name, "wait", condition, AGREE_S_MAX)
-            lots = {name: self.ask(name, "lot", {}) for name in self.living}
-            counts = {name: lot["inside"] for name, lot in lots.items()}
-            # A node may pass the expected count on its way: an exit of one lane has arrived, an
-            # entry of another has not.
-            if len(set(counts.values())) == 1:
-                break
-            if time.monotonic() >= until_s:
-                said = ", ".join(f"{name} {count}" for name, count in counts.items())
-                raise Unexpected(f"the nodes do not agree how many cars are inside: {said}")
-        return lots[self.living[0]]
-
-    def check_cars(self, plates: set[str]) -> None:
-        """Every node must list exactly these cars, each once."""
-        for name in NAMES:
-            listed = [item["plate"] for item in self.ask(name, "vehicles", {})["items"]]
-            lost, strange = plates.difference(listed), set(listed).difference(plates)
-            twice = len(listed) - len(set(listed))
-            if lost or strange or twice:
-                raise Unexpected(
-                    f"{name} has lost {len(lost)} cars, lists {len(strange)} that are not inside"
-                    f" and {twice} twice"
-                )
-
-    def root(self) -> str:
-        """The one root of all three replicas. Raises Unexpected if they stay different."""
-        until_s = time.monotonic() + AGREE_S_MAX
-        while True:
-            digest = self.ask(NAMES[0], "digest", {})
-            groups = digest["items"]
-            if len(groups) == 1 and sorted(groups[0]["nodes"]) == sorted(NAMES):
-                return str(groups[0]["root"])
-            if time.monotonic() >= until_s:
-                said = ", ".join(f"{each['root'][:8]} on {each['nodes']}" for each in groups)
-                raise Unexpected(f"the replicas are not identical: {said}")
 
 
 class Replay:
@@ -283,13 +149,7 @@ class Replay:
 
     def _open(self, step: Step) -> None:
         """Midnight: who is inside already is imported, as when a car park begins to use this."""
-        rows = [
-            [line, movement.plate, movement.gate, None, movement.request]
-            for line, movement in enumerate(step.movements, 1)
-        ]
-        accepted = self._nodes.ask(NAMES[0], "import_rows", {"rows": rows})["accepted"]
-        if accepted != len(rows):
-            raise Unexpected(f"{accepted} of {len(rows)} cars were imported")
+        self._nodes.import_cars(step.movements)
 
     def _end_of_hour(self, hour: Hour) -> None:
         row = hour_row(hour, self._nodes.lot(hour.operator))
@@ -327,16 +187,7 @@ def replay(day: str, seed: int, tell: Tell) -> dict[str, Any]:
     opening = hours[0].operator
     tell(f"# {park.title}: {park.spaces} spaces, {opening} cars inside at midnight,")
     tell(f"# then {entries:,} entries and {exits:,} exits through {', '.join(NAMES)}.")
-    flags = (
-        "--spaces",
-        str(park.spaces),
-        "--gates",
-        str(GATES),
-        "--host",
-        "127.0.0.1",
-        "--no-mdns",
-    )
-    with LocalCluster(flags) as cluster:
+    with LocalCluster(flags_of(park.spaces)) as cluster:
         nodes = LaneComputers(cluster)
         try:
             nodes.start(*NAMES)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from car_park_day import hours_of, read_day, steps_of
+from lane_computers import LaneComputers
 from local_cluster import LocalCluster, Unexpected
-from replay_day import DATA, DAYS, CarPark, LaneComputers, Replay
+from replay_day import DATA, DAYS, CarPark, Replay
 from three_terminals import Terminal
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -228,7 +229,7 @@ def test_a_node_with_a_car_too_few_or_too_many_is_found(harrys: list[str], compl
 
 
 def test_replicas_that_stay_different_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay_day.AGREE_S_MAX", 0.0)
+    monkeypatch.setattr("lane_computers.AGREE_S_MAX", 0.0)
     nodes = FakeNodes({"larry": [], "gary": [], "harry": []}, inside=0)
     with pytest.raises(Unexpected, match="the replicas are not identical"):
         nodes.root()
