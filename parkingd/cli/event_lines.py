@@ -9,26 +9,21 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from parkingd.adapters.document_values import Document
-from parkingd.cli.render import as_json, in_colour, printable, text_of
+from parkingd.cli.event_words import detail_of
+from parkingd.cli.render import as_json, in_colour, text_of
 
 COLUMNS: Final = ("seq", "time", "type", "plate", "gate", "member", "detail")
 
-_WIDTHS: Final = (6, 24, 10, 8, 4, 8, 0)
+_WIDTHS: Final = (5, 24, 14, 8, 4, 6, 0)
 """What the columns of a table begin with."""
 
 _TYPE: Final = COLUMNS.index("type")
 
 _FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet computes."""
-
-_SHOWN_ELSEWHERE: Final = frozenset((*COLUMNS, "api", "kind", "node", "at", "dot", "request"))
-"""Fields that have a column, or tell people nothing."""
-
-_SENTENCES: Final = frozenset({"text"})
-"""Fields that need no name before them."""
 
 
 class EventLines:
@@ -88,17 +83,3 @@ def csv_line(cells: Sequence[str]) -> str:
 
 def _disarmed(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA_SIGNS) else cell
-
-
-def detail_of(event: Document) -> str:
-    """What an event carries that has no column, as words."""
-    return ", ".join(
-        _said(key, value)
-        for key, value in event.items()
-        if key not in _SHOWN_ELSEWHERE and value is not None and value not in ("", [], {})
-    )
-
-
-def _said(key: str, value: Any) -> str:
-    text = text_of(value, "")
-    return text if key in _SENTENCES else f"{printable(key)} {text}"

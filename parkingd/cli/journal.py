@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from parkingd.adapters.client import (
@@ -28,7 +28,10 @@ from parkingd.adapters.client import (
 )
 from parkingd.adapters.control_wire import Reply
 from parkingd.adapters.document_values import API, Document, rfc3339
+from parkingd.cli.ctl_options import did_you_mean
 from parkingd.cli.ctl_session import Session
+from parkingd.errors import UsageError
+from parkingd.protocol.event_types import EVENT_TYPES
 
 PAGE_EVENTS: Final = 500
 """Some 100 KiB: enough to read a month in seconds, and little to hold."""
@@ -91,7 +94,7 @@ class Journal:
 
     def end(self) -> int | Trouble:
         """The last number that was given so far; 0 for none."""
-        page = self._ask(0, 1, 0)
+        page = self._ask(None, 1, 0)
         return page if isinstance(page, Trouble) else page.last
 
     def pages(self, after: int, last: int) -> Iterator[Page | Trouble]:
@@ -152,7 +155,7 @@ class Journal:
             yield page
             after, wait_s = page.next_after, WAIT_S
 
-    def _ask(self, after: int, limit: int, wait_s: int) -> Page | Trouble:
+    def _ask(self, after: int | None, limit: int, wait_s: int) -> Page | Trouble:
         client = self._session.connect()
         if isinstance(client, Trouble):
             return client
@@ -162,7 +165,7 @@ class Journal:
         answer_s = wait_s + self._session.timeout_s
         id_ = client.send("journal", args, answer_s)
         reply = self._receive(client, id_, time.monotonic() + answer_s + GRACE_S)
-        return reply if isinstance(reply, Trouble) else _page_of(reply, after)
+        return reply if isinstance(reply, Trouble) else _page_of(reply, after or 0)
 
     def _receive(self, client: ControlClient, id_: int, until_s: float) -> Reply | Trouble:
         while True:
@@ -214,6 +217,19 @@ class _Outage:
         if self._until_s is not None:
             self._session.note("reconnected", "it is back", f"going on with event {after + 1}")
         self._until_s, self._retry_s = None, RETRY_S_MIN
+
+
+def chosen_types(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Each once, in the order they were given in. Raises UsageError for one that is none."""
+    words = (word.strip().lower() for text in given or () for word in text.split(","))
+    chosen = tuple(dict.fromkeys(word for word in words if word))
+    for word in chosen:
+        if word not in EVENT_TYPES:
+            raise UsageError(
+                f"no event is of type {word!r}",
+                did_you_mean(word, EVENT_TYPES) or f"the types are {', '.join(EVENT_TYPES)}",
+            )
+    return chosen
 
 
 def _page_of(reply: Reply, after: int) -> Page:

@@ -100,12 +100,6 @@ def check_log(namespace: argparse.Namespace) -> None:
         raise UsageError("--follow has no end, and --until is one", "leave out one of the two")
 
 
-def chosen_types(given: Sequence[str] | None) -> tuple[str, ...]:
-    """Each once, in the order they were given in."""
-    words = (word.strip().lower() for text in given or () for word in text.split(","))
-    return tuple(dict.fromkeys(word for word in words if word))
-
-
 def _insist(flag: str, value: float | None, least: float, most: float) -> None:
     if value is not None and not least <= value <= most:
         raise UsageError(f"{flag} {value:g} is out of range", f"from {least:g} to {most:g}")

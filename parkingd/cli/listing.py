@@ -10,8 +10,7 @@ from parkingd.adapters.client import Trouble
 from parkingd.adapters.clock import wall_ms
 from parkingd.cli.ctl_session import EXIT_DONE, EXIT_INTERRUPTED, Session
 from parkingd.cli.event_lines import EventLines
-from parkingd.cli.journal import Journal, Selection
-from parkingd.cli.journal_options import chosen_types
+from parkingd.cli.journal import Journal, Selection, chosen_types
 from parkingd.cli.times import parse_time
 from parkingd.cli.watching import follow_lines, gap_words
 from parkingd.errors import UsageError
@@ -27,10 +26,10 @@ def run_log(session: Session) -> int:
     )
     if since_ms is not None and until_ms is not None and since_ms >= until_ms:
         raise UsageError("--until is not later than --since", "which of them is wrong?")
+    chosen = Selection(chosen_types(args.types), args.plate, since_ms, until_ms)
     client = session.connect()
     if isinstance(client, Trouble):
         return session.fail(client)
-    chosen = Selection(chosen_types(args.types), args.plate, since_ms, until_ms)
     journal = Journal(session, chosen)
     form = args.format or ("jsonl" if session.wants_json else session.output)
     lines = EventLines(form, session.wants_colour)

@@ -17,8 +17,7 @@ from parkingd.adapters.document_values import Document
 from parkingd.cli.ctl_session import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO, Session
 from parkingd.cli.event_lines import EventLines
 from parkingd.cli.hooks import Hook
-from parkingd.cli.journal import Journal, Page, Selection, missed_event
-from parkingd.cli.journal_options import chosen_types
+from parkingd.cli.journal import Journal, Page, Selection, chosen_types, missed_event
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
@@ -26,13 +25,14 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 def run_watch(session: Session) -> int:
     """The exit status."""
     args = session.args
+    chosen = Selection(chosen_types(args.types), args.plate)
     hook = None
     if args.program is not None:
         hook = Hook(args.program, args.kill_after, os.environ, session.note)
     client = session.connect()
     if isinstance(client, Trouble):
         return session.fail(client)
-    journal = Journal(session, Selection(chosen_types(args.types), args.plate), args.reconnect)
+    journal = Journal(session, chosen, args.reconnect)
     try:
         after = journal.end() if args.first is None else max(0, args.first - 1)
         if isinstance(after, Trouble):

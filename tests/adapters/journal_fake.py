@@ -73,8 +73,9 @@ class JournalDaemon:
             context.destroy(linger=0)
 
     def _body(self, args: dict[Any, Any]) -> dict[str, Any]:
-        after, limit = args["after"], args["limit"]
         last = self.events[-1]["seq"] if self.events else 0
+        after, limit = args["after"], args["limit"]
+        after = last if after is None else after
         first = self.events[0]["seq"] if self.events else 1
         later = [each for each in self.events if each["seq"] > after]
         chosen = [each for each in later if each["type"] in args.get("types", (each["type"],))]

@@ -364,6 +364,8 @@ def test_times_of_a_log_reach_the_daemon_as_milliseconds(ctl: Ctl, daemon: Journ
         ("log --since 1h --until 2h", "--until is not later than --since"),
         ("log --until today --follow", "--follow has no end"),
         ("log --limit 0", "--limit 0 is out of range"),
+        ("log --type admited", "no event is of type 'admited'"),
+        ("watch --type admitted,cars", "no event is of type 'cars'"),
         ("watch --from -1", "--from -1 is out of range"),
         ("watch --count 0", "--count 0 is out of range"),
         ("watch --kill-after 0 -- true", "--kill-after 0 is out of range"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from parkingd.cli.event_words import ago
 from parkingd.cli.top.demo import NOW, demo_model
 from parkingd.cli.top.header import bar, spark
 from parkingd.cli.top.ink import ASCII, UNICODE, Glyphs, cells, line, plain_text, width_of
@@ -20,7 +21,7 @@ from parkingd.cli.top.layout import (
 )
 from parkingd.cli.top.model import Compared, Lost, Model, Moment, TellsNothing, Told, after
 from parkingd.cli.top.panels import clock
-from parkingd.cli.top.reading import Gate, Lot, Member, ago
+from parkingd.cli.top.reading import Gate, Lot, Member
 from parkingd.cli.top.ui import Panel, Ui
 
 SIZES = [Size(80, 24), Size(100, 30), Size(120, 36), Size(200, 60), Size(WIDTH_MIN, HEIGHT_MIN)]

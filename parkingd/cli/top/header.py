@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from parkingd.cli.event_words import ago
 from parkingd.cli.top.ink import Glyphs, Line, Part, fit, line, sided, width_of
 from parkingd.cli.top.model import BUCKET_S, BUCKETS, MINUTE_BUCKETS, Model, Moment
 from parkingd.cli.top.panels import STATE_STYLES, clock, plate_shown
-from parkingd.cli.top.reading import Lot, ago
+from parkingd.cli.top.reading import Lot
 from parkingd.cli.top.ui import Panel, Ui
 
 BAR_WIDTH_MAX: Final = 100

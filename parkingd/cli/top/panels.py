@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from parkingd.cli.event_words import ago
 from parkingd.cli.top.ink import Glyphs, Line, Part, fit, line
 from parkingd.cli.top.model import NO_EVENTS, STALE_AFTER_S, Model, Moment
-from parkingd.cli.top.reading import Event, Gate, Member, ago
+from parkingd.cli.top.reading import Event, Gate, Member
 from parkingd.cli.top.ui import Panel, Ui
 from parkingd.core.plates import mask_plate
 

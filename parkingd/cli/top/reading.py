@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from parkingd.adapters.document_values import Document
+from parkingd.cli.event_words import detail_of
 from parkingd.cli.render import printable
 
 ALMOST_FULL_PERCENT: Final = 90
@@ -84,16 +85,6 @@ class Event:
     member: str | None
     detail: str
     """What else it carries, as words."""
-
-
-_EVENT_FIELDS: Final = frozenset(
-    {"seq", "type", "time", "plate", "gate", "member"}
-    | {"request", "replica", "dot", "fence", "api", "kind", "node", "at"}
-)
-"""Fields that have a column, or tell people nothing."""
-
-_SENTENCES: Final = frozenset({"text", "detail", "reason"})
-"""Fields that need no name before them."""
 
 
 def read_lot(document: object) -> Lot | None:
@@ -170,9 +161,6 @@ def read_silent(document: Document) -> tuple[str, ...]:
 def read_event(item: Mapping[str, Any], at_ms: int) -> Event:
     """``at_ms``: when it came, for an event without a time that can be read."""
     gate = item.get("gate")
-    rest = {key: value for key, value in item.items() if key not in _EVENT_FIELDS}
-    if isinstance(detail := rest.get("detail"), Mapping):
-        rest = {key: value for key, value in rest.items() if key != "detail"} | dict(detail)
     return Event(
         read_number(item.get("seq")),
         read_text(item.get("type")),
@@ -180,31 +168,8 @@ def read_event(item: Mapping[str, Any], at_ms: int) -> Event:
         _optional(item.get("plate")),
         gate if isinstance(gate, int) else None,
         _optional(item.get("member")),
-        ", ".join(
-            _said(str(key), value)
-            for key, value in rest.items()
-            if value is not None and value not in ("", [], {})
-        ),
+        detail_of(item),
     )
-
-
-def _said(key: str, value: object) -> str:
-    """One field of an event, for people."""
-    if key in _SENTENCES:
-        return read_text(value)
-    if key.endswith("_s") and isinstance(value, (int, float)):
-        return f"{read_text(key[:-2])} {ago(value)}"
-    words = [read_text(each) for each in value] if isinstance(value, list) else [read_text(value)]
-    return " ".join((read_text(key), *words))
-
-
-def ago(seconds: float) -> str:
-    """``7s``, ``12m``, ``3h``, ``4d``."""
-    whole = max(0, int(seconds))
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if whole >= size:
-            return f"{whole // size}{unit}"
-    return f"{whole}s"
 
 
 def read_time_ms(text: object, otherwise_ms: int) -> int:
