@@ -71,7 +71,7 @@ class EventLines:
 def cells_of(event: Document, empty: str) -> list[str]:
     """One text for each of `COLUMNS`; printable, and without a tab."""
     named = [text_of(event.get(column), empty) for column in COLUMNS[:-1]]
-    return [*named, detail_of(event) or empty]
+    return [*named, detail_of(event)]
 
 
 def csv_line(cells: Sequence[str]) -> str:

@@ -40,6 +40,8 @@ def _said(key: str, value: object) -> str:
 
 
 def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "" if value is None else printable(str(value))
 
 

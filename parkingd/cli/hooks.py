@@ -21,14 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from parkingd.adapters.document_values import Document
+from parkingd.cli.journal_options import EVENT_VARIABLE, HOOK_FIELDS, variable_of
 from parkingd.cli.render import as_json, printable
 from parkingd.errors import UsageError
-
-FIELDS: Final = ("seq", "type", "time", "node", "member", "plate", "gate", "reason", "request")
-"""Of an event, each as ``PARKINGD_`` and its name in capitals; empty where an event has none."""
-
-RUN_S: Final = 10.0
-"""A barrier opens and a webhook answers within seconds."""
 
 TERM_S: Final = 1.0
 """Between being asked to end and being killed."""
@@ -73,7 +68,7 @@ class Hook:
     def _run(self, event: Document) -> str | None:
         """What was wrong with it."""
         line = as_json(event)
-        environment = self._environ | variables_of(event) | {"PARKINGD_EVENT": line}
+        environment = self._environ | variables_of(event) | {EVENT_VARIABLE: line}
         try:
             child = subprocess.Popen(
                 self._program,
@@ -96,7 +91,7 @@ class Hook:
 
 def variables_of(event: Document) -> dict[str, str]:
     """The event's fields as environment variables."""
-    return {f"PARKINGD_{field.upper()}": _text(event.get(field)) for field in FIELDS}
+    return {variable_of(field): _text(event.get(field)) for field in HOOK_FIELDS}
 
 
 def _text(value: Any) -> str:

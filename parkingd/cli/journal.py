@@ -30,6 +30,7 @@ from parkingd.adapters.control_wire import Reply
 from parkingd.adapters.document_values import API, Document, rfc3339
 from parkingd.cli.ctl_options import did_you_mean
 from parkingd.cli.ctl_session import Session
+from parkingd.cli.journal_options import RECONNECT_S
 from parkingd.errors import UsageError
 from parkingd.protocol.event_types import EVENT_TYPES
 
@@ -45,9 +46,6 @@ LOOK_S: Final = 0.25
 RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 2.0
 """Between two attempts to reach a daemon that has stopped; doubled each time."""
-
-RECONNECT_S: Final = 60.0
-"""A daemon that is updated or restarted is back within seconds, a machine within a minute."""
 
 WINDOW_EVENTS: Final = 1_000
 WINDOW_GROWTH: Final = 4

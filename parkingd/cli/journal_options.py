@@ -12,8 +12,29 @@ PROGRAM_MARK: Final = "--"
 """What stands between `watch` and the program to run."""
 
 SECONDS_MAX: Final = 86_400.0
+RECONNECT_S: Final = 60.0
+"""A daemon that is updated or restarted is back within seconds, a machine within a minute."""
+
+KILL_AFTER_S: Final = 10.0
+"""A barrier opens and a webhook answers within seconds."""
+
 COUNT_MAX: Final = 1_000_000
 SEQ_MAX: Final = 2**63 - 1
+
+HOOK_FIELDS: Final = (
+    "seq",
+    "type",
+    "time",
+    "node",
+    "member",
+    "plate",
+    "gate",
+    "reason",
+    "request",
+)
+"""What a program is told of an event, each in a variable of its own; empty where it has none."""
+
+EVENT_VARIABLE: Final = "PARKINGD_EVENT"
 
 LOG_FORMATS: Final = ("table", "csv", "jsonl")
 
@@ -29,20 +50,30 @@ def add_watch_flags(parser: argparse.ArgumentParser) -> None:
         "--reconnect",
         metavar="SECONDS",
         type=float,
-        default=60.0,
-        help="how long to wait for a daemon that has stopped; 0: not at all; default: 60",
+        default=RECONNECT_S,
+        help="how long to wait for a daemon that has stopped; 0: not at all;"
+        f" default: {RECONNECT_S:g}",
     )
-    group = parser.add_argument_group("with -- CMD ARG..., which is run once for each event")
+    group = parser.add_argument_group(
+        "with -- CMD ARG..., which is run once for each event",
+        f"It finds the event in its environment as {', '.join(map(variable_of, HOOK_FIELDS))},"
+        f" and as JSON in {EVENT_VARIABLE} and on its standard input.",
+    )
     group.add_argument(
         "--kill-after",
         metavar="SECONDS",
         type=float,
-        default=10.0,
-        help="end a run that takes longer; default: 10",
+        default=KILL_AFTER_S,
+        help=f"end a run that takes longer; default: {KILL_AFTER_S:g}",
     )
     group.add_argument(
         "--stop-on-error", action="store_true", help="leave with status 1 when a run fails"
     )
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of this field."""
+    return f"PARKINGD_{field.upper()}"
 
 
 def add_log_flags(parser: argparse.ArgumentParser) -> None:
