@@ -16,6 +16,7 @@ from parkingd.adapters.control_wire import CONTROL_VERSION
 from parkingd.adapters.data_dir import IDENTITY_FORMAT
 from parkingd.adapters.database_format import FORMAT
 from parkingd.cli import ctl_options
+from parkingd.cli.journal_options import EVENT_VARIABLE, HOOK_FIELDS, variable_of
 from parkingd.cli.parkingd import main
 from parkingd.config import load_config
 from parkingd.config.options import FILE_FLAG, OPTIONS, OTHER_VARIABLES
@@ -26,9 +27,14 @@ README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs/architecture.md"
 OPERATIONS = ROOT / "docs/operations.md"
 CHANGELOG = ROOT / "CHANGELOG.md"
-PAGES = (README, ARCHITECTURE, OPERATIONS, CHANGELOG)
+EVENTS = ROOT / "docs/reference-events.md"
+PAGES = (README, ARCHITECTURE, OPERATIONS, CHANGELOG, EVENTS)
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SETTINGS = {option.environment for option in OPTIONS} | set(OTHER_VARIABLES)
+OF_EVENTS = {EVENT_VARIABLE, *map(variable_of, HOOK_FIELDS)}
+"""What configures parkingd and parkingd-ctl; what a program that `watch` runs is told."""
+
 PROGRAMS = ("parkingd", "parkingd-ctl", "python")
 BLANK = re.compile(r"\s+")
 
@@ -140,8 +146,14 @@ def test_every_flag_that_a_page_names_alone_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_variable_that_a_page_names_exists(page: Path) -> None:
-    variables = {option.environment for option in OPTIONS} | set(OTHER_VARIABLES)
+    variables = SETTINGS | OF_EVENTS
     assert set(re.findall(r"PARKINGD_[A-Z_]+", text_of(page))) <= variables
+
+
+def test_a_program_that_watch_runs_finds_what_the_reference_says_and_no_setting() -> None:
+    told = set(re.findall(r"`(PARKINGD_[A-Z]+)`", text_of(EVENTS)))
+    assert told == OF_EVENTS | {"PARKINGD_CONTROL"}
+    assert not OF_EVENTS & SETTINGS
 
 
 def test_the_table_of_commands_has_every_command_and_no_other() -> None:
