@@ -152,12 +152,12 @@ class Show:
             self._dashboard.say(f"{self._down} is killed (-9)")
             self._nodes.kill(self._down)
             self.kills += 1
-            self._incident_s = time.monotonic() + down_s
+            self._incident_s += down_s
         else:
             self._dashboard.say(f"{self._down} is started again")
             self._nodes.start_alone(self._down)
             self._down = None
-            self._incident_s = time.monotonic() + self._kill_every_s - down_s
+            self._incident_s += self._kill_every_s - down_s
 
     def _move(self, movement: Movement) -> None:
         if not movement.enters:
@@ -174,10 +174,10 @@ class Show:
 
     def summary(self) -> str:
         """What became of it."""
-        root = f" One root on all three: {self._nodes.root()}." if self._down is None else ""
+        root = f"; one root on all three: {self._nodes.root()}" if self._down is None else ""
         return (
             f"{self.came:,} cars came, {self.left:,} left, {self.turned_away:,} were turned away;"
-            f" a daemon was killed {self.kills} times.{root}"
+            f" daemons killed: {self.kills}{root}"
         )
 
 

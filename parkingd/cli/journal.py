@@ -44,7 +44,7 @@ LOOK_S: Final = 0.25
 """While nothing happens, look this often whether our own reader has gone."""
 
 RETRY_S_MIN: Final = 0.1
-RETRY_S_MAX: Final = 2.0
+RETRY_S_MAX: Final = 0.5
 """Between two attempts to reach a daemon that has stopped; doubled each time."""
 
 WINDOW_EVENTS: Final = 1_000

@@ -163,7 +163,10 @@ def test_a_daemon_that_does_not_come_back_is_given_up_with_the_number_to_go_on_w
     assert "--from 7" in run.err
 
 
-def test_a_daemon_that_hangs_is_given_up_too(ctl: Ctl, daemon: JournalDaemon) -> None:
+def test_a_daemon_that_hangs_is_given_up_too(
+    ctl: Ctl, daemon: JournalDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parkingd.cli.journal.GRACE_S", 0.05)
     daemon.events.append(event(1))
     daemon.answers = False
     run = ctl("watch", "--from", "1", "--reconnect", "0.2", "--timeout", "0.1")

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import pty
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from car_park_day import read_day, steps_of
-from demo import BEGINS_AT_S, INTERRUPTED, arrivals_of, opening_of
+from car_park_day import Movement, read_day, steps_of
+from demo import BEGINS_AT_S, INTERRUPTED, Dashboard, Show, arrivals_of, opening_of
+from lane_computers import LaneComputers
 from replay_day import DATA, DAYS
 
-from tests.daemon.harness import until
 from tests.emulator import Emulator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -89,10 +88,11 @@ def folder_of(process: subprocess.Popen[str]) -> Path | None:
 
 
 def test_the_demonstration_shows_daemons_that_die_and_ctrl_c_leaves_nothing_behind() -> None:
-    window = Window("--kill-every", "2")
+    window = Window("--kill-every", "3")
     try:
         window.until(lambda: "1 dead" in window.screen.text, "shown with a dead member")
         assert "/404 inside" in window.screen.text
+        window.until(lambda: "3 alive" in window.screen.text, "shown with all three alive again")
         folder = folder_of(window.process)
         assert folder is not None
         assert folder.exists()
@@ -106,21 +106,74 @@ def test_the_demonstration_shows_daemons_that_die_and_ctrl_c_leaves_nothing_behi
         window.close()
 
 
-def test_without_a_terminal_it_says_what_happens_and_ends_in_time() -> None:
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = start("--seconds", "2", "--kill-every", "2", **pipes)
-    try:
-        folder = until(lambda: folder_of(process), "the daemons run", PATIENCE_S)
-        out, err = process.communicate(timeout=PATIENCE_S)
-        assert (process.returncode, err) == (0, "")
-        assert "\n# gary is killed (-9)\n# gary is started again\n" in out
-        assert "/404 inside" in out
-        found = re.search(r"^# [1-9]\d* cars came, .* One root on all three: ", out, re.MULTILINE)
-        assert found, out
-        assert session_of(process) == {}
-        assert not folder.exists()
-    finally:
-        end(process)
+class FakeNodes(LaneComputers):
+    """Admits a car while fewer than its spaces are taken, and takes note of who dies."""
+
+    def __init__(self, spaces: int) -> None:
+        self.spaces = spaces
+        self.inside: set[str] = set()
+        self.incidents: list[tuple[str, str]] = []
+
+    def import_cars(self, movements: Sequence[Movement]) -> None:
+        self.inside = {each.plate for each in movements}
+
+    def move(self, movement: Movement) -> dict[str, Any]:
+        if not movement.enters:
+            self.inside.remove(movement.plate)
+            return {}
+        if len(self.inside) >= self.spaces:
+            return {"decision": "denied"}
+        self.inside.add(movement.plate)
+        return {"decision": "admitted"}
+
+    def kill(self, name: str) -> None:
+        self.incidents.append(("killed", name))
+
+    def start_alone(self, *names: str) -> None:
+        self.incidents += [("started", name) for name in names]
+
+    def root(self) -> str:
+        return "the root"
+
+
+class FakeDashboard(Dashboard):
+    """Nobody looks, nobody waits, and after so many waits somebody leaves."""
+
+    def __init__(self, waits: int) -> None:
+        self.is_shown = True
+        self._waits = waits
+
+    def wait(self, seconds: float) -> bool:
+        self._waits -= 1
+        return self._waits >= 0
+
+
+def show_of(nodes: FakeNodes, waits: int = 100_000, seconds: float | None = None) -> Show:
+    park = DAYS["ulm"]
+    steps = list(steps_of(read_day(DATA / park.file, park.spaces), seed=1))
+    show = Show(nodes, FakeDashboard(waits), kill_every_s=20.0)
+    show.open(opening_of(steps))
+    show.run(arrivals_of(steps), 300.0, seconds)
+    return show
+
+
+def test_a_show_ends_with_the_day_and_daemons_die_in_turn_meanwhile() -> None:
+    nodes = FakeNodes(spaces=300)
+    show = show_of(nodes)
+    first = [("killed", "gary"), ("started", "gary"), ("killed", "harry"), ("started", "harry")]
+    assert nodes.incidents[:5] == [*first, ("killed", "gary")]
+    assert show.kills == sum(word == "killed" for word, _ in nodes.incidents) >= 9
+    assert nodes.inside == set()
+    assert show.turned_away > 100
+    assert f"{show.turned_away:,} were turned away; daemons killed: " in show.summary()
+
+
+def test_a_show_ends_in_time_or_when_somebody_leaves() -> None:
+    in_time = show_of(FakeNodes(404), seconds=15.0)
+    assert in_time.summary().endswith("; daemons killed: 1")  # And it is not back yet.
+    left = show_of(FakeNodes(404), waits=30)
+    assert 0 < left.came + left.left <= 30
+    assert left.summary().endswith("one root on all three: the root")
 
 
 @pytest.mark.parametrize("day", DAYS)
