@@ -174,7 +174,7 @@ class Show:
 
     def summary(self) -> str:
         """What became of it."""
-        root = f"; one root on all three: {self._nodes.root()}" if self._down is None else ""
+        root = f"\n# one root on all three: {self._nodes.root()}" if self._down is None else ""
         return (
             f"{self.came:,} cars came, {self.left:,} left, {self.turned_away:,} were turned away;"
             f" daemons killed: {self.kills}{root}"
@@ -217,7 +217,7 @@ def main() -> int:
     args = parse()
     park = DAYS[args.day]
     steps = list(steps_of(read_day(DATA / park.file, park.spaces), args.seed))
-    print(f"# {park.title}, {args.speed:g} times as fast: three daemons are started.", flush=True)
+    print(f"# {park.title}, {args.speed:g} times as fast", flush=True)
     with LocalCluster(flags_of(park.spaces)) as cluster:
         nodes = LaneComputers(cluster)
         try:
