@@ -53,7 +53,6 @@ class Hook:
         """The daemon that is watched, for a `parkingd-ctl` in the program."""
         if socket is not None:
             self._environ["PARKINGD_CONTROL"] = f"ipc://{socket}"
-            self._environ.pop("PARKINGD_NAME", None)
 
     def run(self, event: Document) -> bool:
         """Run it for one event; whether it ended with status 0."""

@@ -137,12 +137,6 @@ class Daemon:
         assert answer.status == 0, (words, answer)
         return answer.document
 
-    def read_lines(self, *words: str | int) -> list[dict[str, Any]]:
-        """The same for one object a line."""
-        answer = self.ctl(*words)
-        assert answer.status == 0, (words, answer)
-        return [dict(json.loads(line)) for line in answer.out.splitlines()]
-
     def client(self, timeout_s: float = PATIENCE_S) -> ControlClient:
         """A connection to its control socket."""
         client = ControlClient.connect(self.control, timeout_s)

@@ -25,18 +25,23 @@ from tests.daemon.harness import Cluster, Daemon, until
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE_S = 30.0
 
-CARS = ("--type", "admitted,exited", "--from", "1", "--count", "2")
+FIRST_CAR = ("--from", "1", "--plate", "KA PI 314", "--count")
 
 
 @pytest.fixture(scope="module")
-def gary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon at which one car has come and gone."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster(tmp_path_factory.mktemp("receivers")) as cluster:
-        gary = cluster.start("gary")
-        gary.wait_for("gates=4")
-        gary.read("enter", "KA-PI 314", 2)
-        gary.read("exit", "KA-PI 314", 2)
-        yield gary
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def gary(cluster: Cluster) -> Daemon:
+    """A daemon at which one car has come and gone, before everything else."""
+    gary = cluster.start("gary")
+    gary.wait_for("gates=4")
+    gary.read("enter", "KA-PI 314", 2)
+    gary.read("exit", "KA-PI 314", 2)
+    return gary
 
 
 def start(socket_path: Path, script: str, *words: str) -> subprocess.Popen[str]:
@@ -52,12 +57,13 @@ def start(socket_path: Path, script: str, *words: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def ended_afterwards(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+def ended_afterwards(process: subprocess.Popen[str]) -> Iterator[None]:
     try:
-        yield process
+        yield
     finally:
-        process.terminate()
-        process.communicate(timeout=PATIENCE_S)
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=PATIENCE_S)
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -128,22 +134,36 @@ class _Request(BaseHTTPRequestHandler):
 
 
 @needs("curl")
-def test_the_webhook_posts_every_event_as_json_and_again_when_it_is_refused(gary: Daemon) -> None:
+def test_the_webhook_posts_every_event_once_through_a_refusal_and_a_restart(
+    cluster: Cluster, gary: Daemon
+) -> None:
     with Receiver() as receiver:
         serving = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.02})
         serving.start()
         try:
             url = f"http://127.0.0.1:{receiver.server_port}/parking"
-            out, err = start(gary.control, "webhook.sh", url, *CARS).communicate(timeout=PATIENCE_S)
+            webhook = start(gary.control, "webhook.sh", url, *FIRST_CAR, "4")
+            with ended_afterwards(webhook):
+                until(lambda: len(receiver.taken) == 2, "both are posted", PATIENCE_S)
+                gary.end()
+                again = cluster.start("gary", lot=False)
+                again.read("track", "KA-PI 314", 3)
+                again.read("exit", "KA-PI 314", 4)
+                _, err = webhook.communicate(timeout=PATIENCE_S)
         finally:
             receiver.shutdown()
             serving.join()
-    assert out == ""
-    assert "runs failed" not in err
-    assert [(each["type"], each["plate"]) for each in receiver.taken] == [
-        ("admitted", "KAPI314"),
-        ("exited", "KAPI314"),
+    assert webhook.returncode == 0
+    assert "waiting up to 60 s for it\n" in err
+    assert "it is back" in err
+    assert [(each["type"], each["gate"]) for each in receiver.taken] == [
+        ("admitted", 2),
+        ("exited", 2),
+        ("entered", 3),
+        ("exited", 4),
     ]
+    numbers = [each["seq"] for each in receiver.taken]
+    assert numbers == sorted(set(numbers))
     assert receiver.kinds == {"application/json"}
 
 
@@ -156,7 +176,7 @@ def test_the_bridge_publishes_every_event_on_a_broker(gary: Daemon) -> None:
         ask = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(port), "-i", "test", "-c", "-q", "1"]
         ask += ["-t", "parkingd/#", "-W", str(int(PATIENCE_S))]
         subprocess.run([*ask, "-E"], check=True)  # From now on the broker keeps what comes.
-        bridge = start(gary.control, "mqtt_bridge.sh", f"127.0.0.1:{port}", *CARS)
+        bridge = start(gary.control, "mqtt_bridge.sh", f"127.0.0.1:{port}", *FIRST_CAR, "2")
         assert bridge.communicate(timeout=PATIENCE_S) == ("", "")
         told = subprocess.run([*ask, "-C", "2", "-v"], check=True, capture_output=True, text=True)
         lines = told.stdout.splitlines()
