@@ -130,8 +130,11 @@ class Journal:
         """What comes, for ever. A Trouble is the last."""
         wait_s = 0  # The first answer of a daemon comes at once: it tells whether numbers fit.
         outage = _Outage(self._session, self._reconnect_s)
+        seen: Document | None = None
         while True:
-            page = self._ask(after, PAGE_EVENTS, wait_s)
+            # A daemon that was away is asked for the last event again: is it the same journal?
+            known = seen if outage.is_on else None
+            page = self._ask(known["seq"] - 1 if known else after, PAGE_EVENTS, wait_s)
             if isinstance(page, Trouble):
                 if outage.is_over(page, after):
                     yield outage.verdict
@@ -142,16 +145,18 @@ class Journal:
                 wait_s = 0
                 continue
             outage.end(after)
-            if page.last < after:
+            going_on = _continued(page, after, known)
+            if going_on is None:
                 self._session.note(
                     "begun_anew",
-                    f"the journal ends with {page.last}, before {after}: it was begun anew",
+                    f"event {after} is not in this journal: it was begun anew",
                     "going on with its first event",
                 )
-                after = 0
+                after, seen = 0, None
                 continue
-            yield page
-            after, wait_s = page.next_after, WAIT_S
+            yield going_on
+            after, wait_s = going_on.next_after, WAIT_S
+            seen = going_on.events[-1] if going_on.events else seen
 
     def _ask(self, after: int | None, limit: int, wait_s: int) -> Page | Trouble:
         client = self._session.connect()
@@ -185,8 +190,9 @@ class _Outage:
     def __init__(self, session: Session, patience_s: float) -> None:
         self._session = session
         self._patience_s = patience_s
-        self._until_s: float | None = None
+        self._until_s = 0.0
         self._retry_s = RETRY_S_MIN
+        self.is_on = False
         self.verdict = Trouble("", "")
         """Why it is given up."""
 
@@ -197,8 +203,8 @@ class _Outage:
         if trouble.code not in _COMES_BACK or self._patience_s <= 0:
             return True
         now_s = time.monotonic()
-        if self._until_s is None:
-            self._until_s = now_s + self._patience_s
+        if not self.is_on:
+            self.is_on, self._until_s = True, now_s + self._patience_s
             hint = f"waiting up to {self._patience_s:g} s for it"
             self._session.note("reconnecting", trouble.reason, hint)
         reason = f"{trouble.reason}, for {self._patience_s:g} s"
@@ -212,9 +218,25 @@ class _Outage:
 
     def end(self, after: int) -> None:
         """It has answered."""
-        if self._until_s is not None:
+        if self.is_on:
             self._session.note("reconnected", "it is back", f"going on with event {after + 1}")
-        self._until_s, self._retry_s = None, RETRY_S_MIN
+        self.is_on, self._retry_s = False, RETRY_S_MIN
+
+
+def _continued(page: Page, after: int, known: Document | None) -> Page | None:
+    """What this page has above ``after``; None if it is from a journal that was begun anew.
+
+    ``known``: an event from before, which the page was asked to begin with.
+    """
+    if page.last < after:
+        return None
+    missed = max(0, page.after + page.missed - after)
+    if known is not None and not page.missed:  # Else the known one is kept no more.
+        first = page.events[0] if page.events else {}
+        if (first.get("seq"), first.get("time")) != (known["seq"], known["time"]):
+            return None
+    events = [event for event in page.events if event["seq"] > after]
+    return page._replace(events=events, after=after, missed=missed)
 
 
 def chosen_types(given: Sequence[str] | None) -> tuple[str, ...]:

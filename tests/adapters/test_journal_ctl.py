@@ -21,6 +21,8 @@ from tests.adapters.journal_fake import JournalDaemon, event, journal_daemon
 
 PROGRAM = "import sys; from parkingd.cli.ctl import main; sys.exit(main())"
 
+LATER = "2026-08-01T12:00:01.000Z"
+
 SAYS = """
 printf '%s %s %s %s|' "$PARKINGD_SEQ" "$PARKINGD_TYPE" "$PARKINGD_PLATE" "$PARKINGD_GATE"
 """
@@ -181,6 +183,36 @@ def test_a_journal_that_was_begun_anew_is_read_from_its_beginning(
     run = ctl("watch", "--from", "500", "--count", "2", "--json")
     assert run.seqs == [1, 2]
     assert "begun anew" in run.err
+
+
+@pytest.mark.parametrize(
+    ("kept", "told", "says"),
+    [
+        ([event(seq, time=LATER) for seq in range(1, 9)], [1], "begun_anew"),
+        ([event(5), event(6, "denied"), event(9)], [9], None),
+        ([event(6), event(9)], [9], None),
+        ([event(8), event(9)], [7, 8], None),
+    ],
+    ids=["another journal", "the same", "not all of the past", "a gap"],
+)
+def test_numbers_that_go_on_are_told_from_numbers_that_were_begun_anew(
+    daemon: JournalDaemon, kept: list[dict[str, Any]], told: list[int], says: str | None
+) -> None:
+    daemon.events += [event(5), event(6, "denied")]
+    line = "watch --from 5 --type admitted --json --count 2"
+    with start(daemon, *line.split()) as ctl:
+        assert ctl.stdout is not None
+        assert ctl.stderr is not None
+        assert json.loads(ctl.stdout.readline())["seq"] == 5
+        eventually(lambda: daemon.asked[-1]["after"] == 6)
+        daemon.stop()
+        assert json.loads(ctl.stderr.readline())["code"] == "reconnecting"
+        daemon.events[:] = kept
+        daemon.start()
+        assert [json.loads(ctl.stdout.readline())["seq"] for _ in told] == told
+        assert json.loads(ctl.stderr.readline())["code"] == "reconnected"
+        rest = [json.loads(line)["code"] for line in ctl.stderr]
+        assert rest == ([] if says is None else [says])
 
 
 def test_ctrl_c_ends_a_watch_without_a_word(daemon: JournalDaemon) -> None:
