@@ -37,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def gary(cluster: Cluster) -> Daemon:
     """A daemon at which one car has come and gone, before everything else."""
-    gary = cluster.start("gary")
+    gary = cluster.start("gary", "--spaces", 10_000)
     gary.wait_for("gates=4")
     gary.read("enter", "KA-PI 314", 2)
     gary.read("exit", "KA-PI 314", 2)
