@@ -5,7 +5,7 @@ user's environment, so that neither its cookie nor its data nor its sockets touc
 running. Leaving the `with` block stops whatever still lives and removes the folder, also after an
 exception, Ctrl-C or SIGTERM.
 
-Both examples use this; a program that only wants to talk to a daemon needs
+The examples use this; a program that only wants to talk to a daemon needs
 `parkingd.adapters.client.ControlClient` and nothing from here.
 """
 
