@@ -163,12 +163,14 @@ class Gates:
         return [gate for gate in gates if self.served_under(gate) is not None]
 
     def named(self, now: Now) -> tuple[tuple[int, int], ...] | None:
-        """For the heartbeat: (gate, epoch) of what is served; None when nothing can be."""
-        if not self.can_serve(now) and not self.is_leaving:
+        """For the heartbeat: (gate, epoch) of what is served; None when nothing can be.
+
+        Who began to serve alone goes on when a member is met, before the first exchange with it.
+        """
+        served = self.served()
+        if not served and not self.can_serve(now) and not self.is_leaving:
             return None
-        claims = [
-            (gate, self._shared.replica.state.record.claim_event(gate)) for gate in self.served()
-        ]
+        claims = [(gate, self._shared.replica.state.record.claim_event(gate)) for gate in served]
         durable_seq = self._shared.replica.durable_seq
         return tuple(
             (gate, event.body.epoch)
@@ -436,14 +438,10 @@ class Gates:
         timeout_ms = self._shared.settings.release_timeout_ms
         for gate, released_ms in list(self._released_ms.items()):
             claim = self._claim(gate)
-            is_served_elsewhere = gate in self._hearsay
-            if (
-                claim is None
-                or is_served_elsewhere
-                or claim.phase != PHASE_RELEASED
-                or not self._is_own(claim)
-            ):
+            if claim is None or claim.phase != PHASE_RELEASED or not self._is_own(claim):
                 del self._released_ms[gate]
+            elif gate in self._hearsay:
+                continue  # It was accepted: the claim is on its way, unless its owner dies.
             elif claim.target not in live or now.mono_ms - released_ms >= timeout_ms:
                 del self._released_ms[gate]
                 self._moved_ms[gate] = now.mono_ms  # Not offered again at once.

@@ -237,6 +237,18 @@ def test_a_release_that_comes_when_the_owner_says_it_serves_again_is_not_accepte
     assert claims(b)[gate] == (2, "a")
 
 
+def test_a_release_whose_acceptance_was_only_heard_of_is_taken_back_when_that_owner_dies() -> None:
+    stage = Stage()
+    a, b, gate = released_and_unheard(stage)
+    stage.deliver(stage.waiting(Delta, b)[0])
+    stage.pass_ms(400)
+    assert dict(beats(b)[-1].gates or ())[gate] == 3
+    stage.pass_ms(3_000)
+    assert claims(a)[gate] == (2, "a"), "it is served, and nobody takes it back"
+    b.stop()
+    wait_until(stage, lambda: serves(a) == {1, 2, 3, 4}, 4_000)
+
+
 def test_nothing_moves_in_the_moment_in_which_a_node_wakes() -> None:
     """Whom it takes for alive may have gone meanwhile: what is in its sockets says so."""
     stage = Stage()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parkingd.protocol.commands import Condition, Leave, SetGates, Track, WaitFor
-from parkingd.protocol.messages import Delta, PullReply
+from parkingd.protocol.messages import Delta, Pull, PullReply
 from parkingd.protocol.outcomes import Change, Wait
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
@@ -17,6 +17,7 @@ from tests.unit.watching import (
     rows,
     serves,
     state,
+    states,
     status,
     wait_until,
     warnings,
@@ -104,6 +105,26 @@ def test_a_restarted_node_that_is_alone_claims_its_gates_anew_at_a_higher_epoch(
     stage.pass_ms(600)
     assert claims(a) == dict.fromkeys(range(1, 5), (2, "a"))
     assert serves(a) == {1, 2, 3, 4}
+
+
+def test_who_serves_alone_says_so_too_while_it_has_not_exchanged_with_a_member_that_comes() -> None:
+    """Else that one would take its gates for given up."""
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    for box in (a, b):
+        box.stop()
+    stage.pass_ms(100)
+    a.start()
+    stage.pass_ms(8_000)
+    assert serves(a) == {1, 2, 3, 4}
+    before = claims(a)
+    stage.holds = (Pull, PullReply)
+    b.start(knows=["a"])
+    stage.pass_ms(6_000)
+    assert states(a) == {"b": "alive"}
+    assert beats(a)[-1].gates == tuple((gate, epoch) for gate, (epoch, _) in before.items())
+    assert not serves(b)
+    assert claims(a) == before
 
 
 def test_a_node_started_again_under_its_name_serves_no_gate_under_an_old_claim() -> None:
