@@ -505,8 +505,8 @@ class Node:
             self._replication.pull_soon(member)
 
     def _lot_shown(self) -> tuple[bytes | None, bool]:
-        shared = self._shared
-        return shared.shown_lot, shared.has_lot and shared.replica.is_founding_durable
+        shown_lot, replica = self._shared.shown_lot, self._shared.replica
+        return shown_lot, replica.lot is not None and replica.is_founding_durable
 
     def _tell_lot(self) -> None:
         """We have a lot now: greet those who met us without."""
@@ -709,7 +709,8 @@ class Node:
         self._intake.retry(self._now)
         if self._entering.has_news:
             self._entering.look_again(self._now)
-        self._waits.check(self._now)
+        if self._waits.has_waiting:
+            self._waits.check(self._now)
         return self._shared.outbox.take(self._take_batch())
 
     def _take_batch(self) -> Persist | None:

@@ -136,9 +136,15 @@ class Checkers:
                 self._new_dot(machine, context, origin, seq, plates)
         if context.intervals != view.intervals:
             for origin, spans in context.intervals.items():
+                known = {
+                    n
+                    for first, last in view.intervals.get(origin, ())
+                    for n in range(first, last + 1)
+                }
                 for first, last in spans:
                     for seq in range(first, last + 1):
-                        self._new_dot(machine, context, origin, seq, plates)
+                        if seq not in known:
+                            self._new_dot(machine, context, origin, seq, plates)
         for origin in context.vector:
             self._check_lot(machine, origin)
         return plates
