@@ -17,7 +17,7 @@ from parkingd.adapters.client import Trouble
 from parkingd.adapters.control_wire import CONTROL_VERSION
 from parkingd.adapters.document_values import Document
 from parkingd.adapters.rundir import lock_holder
-from parkingd.cli.ctl_options import THRESHOLDS
+from parkingd.cli.ctl_checks import THRESHOLDS
 from parkingd.cli.ctl_session import (
     EXIT_DONE,
     EXIT_NO,
@@ -26,6 +26,7 @@ from parkingd.cli.ctl_session import (
     Session,
     local_document,
 )
+from parkingd.cli.flag_parser import did_you_mean
 from parkingd.errors import UsageError
 
 ENDED_WAIT_S: Final = 5.0
@@ -219,6 +220,12 @@ def _log(session: Session) -> int:
     return run_log(session)
 
 
+def _completion(session: Session) -> int:
+    from parkingd.cli.completion import run_completion
+
+    return run_completion(session, os.environ)
+
+
 def _version(session: Session) -> int:
     """Ours is shown even when there is no daemon to ask for its own."""
     answer = session.ask("version", {})
@@ -238,9 +245,10 @@ def parse_condition(text: str) -> list[str | int | bool]:
         return [key, int(found["value"]), found["relation"] == ">="]
     if found is not None and key in _FLAGS and found["relation"] is None:
         return [key, 1, True]
+    meant = did_you_mean(text.partition("=")[0], (*_COUNTED, *_FLAGS))
     raise UsageError(
         f"{text!r} is no condition to wait for",
-        "members=N, gates=N, inside=N, members>=N, synced or ready",
+        f"{meant} There are members=N, gates=N, inside=N, members>=N, synced and ready".lstrip(),
     )
 
 
@@ -292,5 +300,6 @@ _RUNNERS: Final[Mapping[str, Callable[[Session], int]]] = {
     "watch": _watch,
     "log": _log,
     "leave": _leave,
+    "completion": _completion,
     "version": _version,
 }

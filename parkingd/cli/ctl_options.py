@@ -4,8 +4,7 @@ Flags may stand before or after the command, so the command word is found first 
 then built for that command, with the global flags in it: building all of them would cost more
 than asking the daemon does.
 
-Invariants: every misuse is a UsageError with a hint; a command of a later version is known, says
-so, and appears in no help.
+Invariant: every misuse is a UsageError with a hint.
 
 Source: the command contract, section "parkingd-ctl".
 """
@@ -13,35 +12,34 @@ Source: the command contract, section "parkingd-ctl".
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
-from parkingd.cli.journal_options import (
-    add_log_flags,
-    add_watch_flags,
-    check_log,
-    check_watch,
-    cut_program,
-)
+from parkingd.cli.ctl_checks import PROGRAM, checked
+from parkingd.cli.ctl_flags import FLAGS_WITH_VALUE, FLAGS_WITHOUT_VALUE, add_global_flags
+from parkingd.cli.flag_parser import Example, FlagParser, did_you_mean
+from parkingd.cli.journal_options import add_log_flags, add_watch_flags, cut_program
 from parkingd.errors import UsageError
-
-PROGRAM: Final = "parkingd-ctl"
 
 TIMEOUT_S_MAX: Final = 86_400.0
 REQUEST_ID_DIGITS: Final = 32
 
-INTERVAL_S_MIN: Final = 0.1
-INTERVAL_S_MAX: Final = 3_600.0
-"""Of the looks of `top`; each costs the daemon some 2 ms."""
+PLATE: Final = "as typed or read; 1-16 letters or digits"
+GATE_FLAG: Final = "the same, by a flag; default: GATE"
+DOT: Final = "only this stay, REPLICA:SEQ as conflicts shows it; default: all that are known here"
 
-LATER_COMMANDS: Final = ("completion",)
+SHELLS: Final = ("bash", "zsh", "fish")
+NODES: Final = "nodes"
+"""What `completion` knows."""
 
-SETTINGS: Final = ("spaces", "gates", "almost-full", "full")
-"""What `set` can change."""
-THRESHOLDS: Final = ("almost-full", "full")
-"""Of these, what has a --clear."""
-MODES: Final = ("open", "close", "auto")
-"""What `gate` can do."""
+
+REPEATING: Final = """\
+For scripts: choose one id for one event and give it with --request-id. When no
+answer comes (exit status 3 or 4), or the disk failed (6), repeat the very same
+command under the same id, here or on another node: within 24 hours it has one
+effect, and a repeat gets the first answer. Only a denial is asked anew.
+"""
+"""Part of the help of whatever takes a request id."""
 
 
 class CommandHelp(NamedTuple):
@@ -60,9 +58,11 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
 
 
 def _plate_and_gate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plate", metavar="PLATE", help="as typed or read; 1-16 letters or digits")
-    parser.add_argument("gate", metavar="GATE", type=int, nargs="?", help="number of the gate")
-    parser.add_argument("--gate", metavar="N", type=int, dest="gate_flag", help="the same, named")
+    parser.add_argument("plate", metavar="PLATE", help=PLATE)
+    parser.add_argument(
+        "gate", metavar="GATE", type=int, nargs="?", help="number of the gate, from 1"
+    )
+    parser.add_argument("--gate", metavar="N", type=int, dest="gate_flag", help=GATE_FLAG)
 
 
 def _enter(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +70,13 @@ def _enter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seen",
         metavar="FENCE",
-        help="the barrier refused the last answer's fence: the highest that it has seen",
+        help="the highest fence that the barrier has seen, when it refused that of the last"
+        " answer; default: none",
     )
 
 
 def _plate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("plate", metavar="PLATE", help="as typed or read; 1-16 letters or digits")
+    parser.add_argument("plate", metavar="PLATE", help=PLATE)
 
 
 def _set(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +98,7 @@ def _set(parser: argparse.ArgumentParser) -> None:
         "--if-current",
         metavar="OLD",
         type=int,
-        help="change it only if it is OLD now; else exit status 6",
+        help="change it only if it is OLD now, else exit status 6; default: whatever it is",
     )
     _reason(parser)
 
@@ -113,7 +114,11 @@ def _gate(parser: argparse.ArgumentParser) -> None:
 
 
 def _reason(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--reason", metavar="TEXT", help="why; kept, and shown by settings")
+    parser.add_argument(
+        "--reason",
+        metavar="TEXT",
+        help="why; kept, and shown by settings; default: nothing is said",
+    )
 
 
 def _correct(parser: argparse.ArgumentParser) -> None:
@@ -123,11 +128,12 @@ def _correct(parser: argparse.ArgumentParser) -> None:
 
 def _remove(parser: argparse.ArgumentParser) -> None:
     _plate(parser)
-    parser.add_argument("--dot", metavar="DOT", help="only this stay: REPLICA:SEQ, see conflicts")
+    parser.add_argument("--dot", metavar="DOT", help=DOT)
     parser.add_argument(
         "--exit",
         metavar="DOT",
-        help="it was the car of this unmatched exit, which is settled; see unmatched",
+        help="it was the car of this unmatched exit, which is settled by that; see unmatched;"
+        " default: none",
     )
 
 
@@ -143,7 +149,7 @@ def _wait(parser: argparse.ArgumentParser) -> None:
         action="append",
         dest="conditions",
         help="members=N, gates=N (each served by exactly one node), inside=N, synced or ready;"
-        " KEY>=N works too; may be given several times",
+        " KEY>=N works too; may be given several times; default: none, one is needed",
     )
 
 
@@ -156,22 +162,38 @@ def _import(parser: argparse.ArgumentParser) -> None:
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", action="store_true", help="the event log, not the vehicles")
     parser.add_argument(
-        "--format", choices=("csv", "jsonl"), help="csv, or one JSON object a line (default: csv)"
+        "--format",
+        metavar="FORMAT",
+        choices=("csv", "jsonl"),
+        help="csv, or jsonl: one JSON object a line; default: csv",
     )
 
 
 def _top(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", help="print one frame and leave")
-    parser.add_argument("--svg", metavar="FILE", help="draw one frame as a picture and leave")
+    parser.add_argument(
+        "--svg", metavar="FILE", help="draw one frame as a picture and leave; default: none"
+    )
     parser.add_argument(
         "--interval",
         metavar="SECONDS",
         type=float,
         default=1.0,
-        help="how often to look, 0.1 to 3600; default: 1",
+        help="how often to look, 0.1 to 3600 seconds; default: 1",
     )
     parser.add_argument(
         "--demo", action="store_true", help="a made-up cluster, with --once or --svg"
+    )
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "shell",
+        metavar="SHELL",
+        choices=(*SHELLS, NODES),
+        help="bash, zsh or fish, for a line of their own in ~/.bashrc, or in ~/.zshrc after"
+        ' compinit: eval "$(parkingd-ctl completion bash)". The line of fish stands above.'
+        " nodes lists the daemons that run here, which these scripts ask for",
     )
 
 
@@ -179,25 +201,42 @@ def _backup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="where the daemon's machine puts the copy")
 
 
+_ID: Final = "3f0a9c5e7d214b86a1c2d3e4f5061728"
+"""Of the examples."""
+
 COMMANDS: Final = {
     "track": CommandHelp(
         "PLATE GATE",
         "Record here that a car entered, without asking.",
-        ("track ABC123 1", "track 'KA 12 AB 3456' --gate 2", "track ABC123 1 --json"),
+        (
+            "track ABC123 1",
+            "track 'KA 12 AB 3456' --gate 2",
+            "track ABC123 1 --json",
+            f"track ABC123 1 --request-id {_ID}",
+        ),
         _plate_and_gate,
         changes=True,
     ),
     "enter": CommandHelp(
         "PLATE GATE",
         "Ask to admit a car; exit status 1 when it is denied.",
-        ("enter ABC123 1", "enter 'KA 12 AB 3456' --gate 2", "enter ABC123 1 --json"),
+        (
+            "enter ABC123 1",
+            "enter 'KA 12 AB 3456' --gate 2",
+            "enter ABC123 1 --json",
+            f"enter ABC123 1 --request-id {_ID}",
+        ),
         _enter,
         changes=True,
     ),
     "exit": CommandHelp(
         "PLATE GATE",
         "Record here that a car left; this is never refused.",
-        ("exit ABC123 1", "exit ABC123 --gate 2 --json"),
+        (
+            "exit ABC123 1",
+            "exit ABC123 --gate 2 --json",
+            f"exit ABC123 1 --request-id {_ID}",
+        ),
         _plate_and_gate,
         changes=True,
     ),
@@ -355,49 +394,45 @@ COMMANDS: Final = {
         add_log_flags,
     ),
     "leave": CommandHelp("", "Hand over and stop the daemon.", ("leave --name gary",), _nothing),
+    "completion": CommandHelp(
+        "SHELL",
+        "Print what makes a shell complete both commands.",
+        ("completion bash", "completion zsh", "completion fish | source"),
+        _completion,
+    ),
     "version": CommandHelp(
         "", "Show the versions of this command and the daemon.", ("version",), _nothing
     ),
 }
 
-_GLOBAL_FLAGS_WITH_VALUE: Final = frozenset(
-    {
-        "--name",
-        "--cluster",
-        "--runtime-dir",
-        "--control",
-        "--timeout",
-        "-o",
-        "--output",
-        "--color",
-    }
-)
+
+def parser_of(command: str) -> FlagParser:
+    """The parser of one command, with the global flags in it."""
+    described = COMMANDS[command]
+    arguments = f"{described.arguments} [flags]".lstrip()
+    if "[--" in described.arguments.split():
+        arguments = f"[flags] {described.arguments}"  # What stands after -- is not ours.
+    parser = FlagParser(
+        f"{PROGRAM} {command}",
+        arguments,
+        described.summary,
+        [Example(f"{PROGRAM} {example}") for example in described.examples],
+        REPEATING if described.changes else "",
+    )
+    add_flags(parser, described)
+    return parser
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argparse parser that raises, helps with misspelt flags and shows examples first."""
-
-    def __init__(self, command: str, described: CommandHelp) -> None:
-        super().__init__(
-            prog=f"{PROGRAM} {command}",
-            usage=f"{PROGRAM} {command} {described.arguments} [flags]".replace("  ", " "),
-            allow_abbrev=False,
-            add_help=False,
+def add_flags(parser: argparse.ArgumentParser, described: CommandHelp) -> None:
+    """Everything that a command understands."""
+    described.add_arguments(parser)
+    if described.changes:
+        parser.add_argument(
+            "--request-id",
+            metavar="ID",
+            help="32 hexadecimal digits or a UUID; default: a new one for each call",
         )
-        self._described = described
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, f"see {self.prog} --help")
-
-    def misspelt(self, unknown: str) -> NoReturn:
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        message = f"unknown flag {unknown}" if unknown.startswith("-") else f"what is {unknown!r}?"
-        close = did_you_mean(unknown, flags) if unknown.startswith("-") else ""
-        raise UsageError(message, close or f"see {self.prog} --help")
-
-    def format_help(self) -> str:
-        examples = "\n".join(f"  {PROGRAM} {example}" for example in self._described.examples)
-        return f"{self._described.summary}\n\nExamples:\n{examples}\n\n{super().format_help()}"
+    add_global_flags(parser)
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
@@ -410,12 +445,11 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
         if "--version" in rest:
             return "--version", argparse.Namespace(output=None)
         if "-h" in rest or "--help" in rest:
-            return "--help", argparse.Namespace(text=overview())
-        raise UsageError("a command is missing", f"{PROGRAM} --help lists them")
-    if command in LATER_COMMANDS:
-        raise UsageError(f"{command} is not in this version", f"{PROGRAM} --help lists what is")
-    described = COMMANDS.get(command)
-    if described is None:
+            return "--help", argparse.Namespace(text=_overview())
+        raise _no_command(rest)
+    if command == "help":
+        return parse([*rest, "--help"])
+    if command not in COMMANDS:
         raise UsageError(
             f"there is no command {command!r}",
             did_you_mean(command, COMMANDS) or f"{PROGRAM} --help lists them",
@@ -423,14 +457,12 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     program = None
     if command == "watch":
         rest, program = cut_program(rest)
-    parser = _Parser(command, described)
-    described.add_arguments(parser)
-    _add_global_flags(parser, described)
+    parser = parser_of(command)
     if "-h" in rest or "--help" in rest:
         return "--help", argparse.Namespace(text=parser.format_help())
     namespace = _parse_intermixed(parser, rest)
     namespace.program = program
-    return command, _checked(command, namespace)
+    return command, checked(command, namespace)
 
 
 def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -439,185 +471,34 @@ def _split(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     for place, word in enumerate(arguments):
         if skip:
             skip = False
-        elif word in _GLOBAL_FLAGS_WITH_VALUE:
+        elif word in FLAGS_WITH_VALUE:
             skip = True
         elif not word.startswith("-"):
             return word, [*arguments[:place], *arguments[place + 1 :]]
     return None, list(arguments)
 
 
-def _parse_intermixed(parser: _Parser, rest: list[str]) -> argparse.Namespace:
+def _overview() -> str:
+    from parkingd.cli.ctl_help import overview  # only for people who read
+
+    return overview()
+
+
+def _no_command(flags: list[str]) -> UsageError:
+    """Nothing but flags: is one of them misspelt, or without its value?"""
+    known = {*FLAGS_WITH_VALUE, *FLAGS_WITHOUT_VALUE}
+    for word in flags:
+        flag = word.partition("=")[0]
+        if word.startswith("-") and flag not in known:
+            hint = did_you_mean(flag, known) or f"see {PROGRAM} --help"
+            return UsageError(f"unknown flag {flag}", hint)
+    if flags and flags[-1] in FLAGS_WITH_VALUE:
+        return UsageError(f"{flags[-1]} needs a value", f"see {PROGRAM} --help")
+    return UsageError("a command is missing", f"{PROGRAM} --help lists them")
+
+
+def _parse_intermixed(parser: FlagParser, rest: list[str]) -> argparse.Namespace:
     namespace, unknown = parser.parse_known_intermixed_args(rest)
     if unknown:
         parser.misspelt(unknown[0])
     return namespace
-
-
-def _add_global_flags(parser: argparse.ArgumentParser, described: CommandHelp) -> None:
-    if described.changes:
-        parser.add_argument(
-            "--request-id",
-            metavar="HEX32",
-            help="repeat a request that timed out: under one id it has one effect",
-        )
-    group = parser.add_argument_group("flags, before or after the command")
-    group.add_argument("--name", metavar="NODE", help="which daemon (PARKINGD_NAME)")
-    group.add_argument("--cluster", metavar="NAME", help="of which cluster (PARKINGD_CLUSTER)")
-    group.add_argument(
-        "--runtime-dir", metavar="DIR", help="where its socket is (PARKINGD_RUNTIME_DIR)"
-    )
-    group.add_argument(
-        "--control", metavar="ipc://PATH", help="the socket itself (PARKINGD_CONTROL)"
-    )
-    group.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=float,
-        help="default: 5, wait 30 (PARKINGD_TIMEOUT)",
-    )
-    group.add_argument(
-        "--json", dest="output", action="store_const", const="json", help="the same as -o json"
-    )
-    group.add_argument(
-        "-o",
-        "--output",
-        metavar="FORMAT",
-        choices=("table", "json", "jsonl", "tsv"),
-        help="table, json, jsonl or tsv; default: table on a terminal, else tsv (PARKINGD_OUTPUT)",
-    )
-    group.add_argument(
-        "--color",
-        metavar="WHEN",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="auto, always or never; default: auto",
-    )
-    group.add_argument("-h", "--help", action="store_true", help="show this")
-
-
-def _checked(command: str, namespace: argparse.Namespace) -> argparse.Namespace:
-    check = _CHECKS.get(command)
-    if check is not None:
-        check(command, namespace)
-    return namespace
-
-
-def _check_gate_once(command: str, namespace: argparse.Namespace) -> None:
-    if (namespace.gate is None) == (namespace.gate_flag is None):
-        raise UsageError(
-            "name the gate once, as GATE or with --gate N", f"{PROGRAM} {command} ABC123 1"
-        )
-    namespace.gate = namespace.gate_flag if namespace.gate is None else namespace.gate
-
-
-def _check_interval(_: str, namespace: argparse.Namespace) -> None:
-    if not INTERVAL_S_MIN <= namespace.interval <= INTERVAL_S_MAX:
-        raise UsageError(
-            f"{namespace.interval:g} is no interval to look at",
-            f"from {INTERVAL_S_MIN:g} to {INTERVAL_S_MAX:g} seconds",
-        )
-
-
-def _check_removal(_: str, namespace: argparse.Namespace) -> None:
-    if namespace.dot is not None and namespace.exit is not None:
-        raise UsageError("--dot and --exit exclude each other", f"see {PROGRAM} remove --help")
-
-
-def _check_setting(_: str, namespace: argparse.Namespace) -> None:
-    if namespace.what not in SETTINGS:
-        raise UsageError(
-            f"set knows {', '.join(SETTINGS)}, not {namespace.what!r}",
-            did_you_mean(namespace.what, SETTINGS) or f"{PROGRAM} set spaces 120",
-        )
-    if namespace.clear is None:
-        return
-    if namespace.what not in THRESHOLDS:
-        raise UsageError(
-            f"{namespace.what} has no --clear", f"{PROGRAM} set almost-full 90 --clear 85"
-        )
-    if namespace.clear > namespace.number:
-        raise UsageError(
-            f"{namespace.what} cannot be clear at {namespace.clear} % when it begins at"
-            f" {namespace.number} %",
-            "give a --clear that is not greater",
-        )
-
-
-def _check_mode(_: str, namespace: argparse.Namespace) -> None:
-    if namespace.mode not in MODES:
-        raise UsageError(
-            f"gate knows {', '.join(MODES)}, not {namespace.mode!r}",
-            did_you_mean(namespace.mode, MODES) or f"{PROGRAM} gate close 2",
-        )
-
-
-def _check_member(_: str, namespace: argparse.Namespace) -> None:
-    if namespace.action is None:
-        return
-    if namespace.action != "forget":
-        raise UsageError(
-            f"members knows forget, not {namespace.action!r}", f"{PROGRAM} members forget NAME"
-        )
-    if namespace.member is None:
-        raise UsageError("which member?", f"{PROGRAM} members forget NAME")
-
-
-_CHECKS: Final[Mapping[str, Callable[[str, argparse.Namespace], None]]] = {
-    "track": _check_gate_once,
-    "enter": _check_gate_once,
-    "exit": _check_gate_once,
-    "top": _check_interval,
-    "watch": lambda _, namespace: check_watch(namespace),
-    "log": lambda _, namespace: check_log(namespace),
-    "remove": _check_removal,
-    "set": _check_setting,
-    "gate": _check_mode,
-    "members": _check_member,
-}
-"""What a parser cannot say, by command."""
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint when something known is spelt much like this; else empty."""
-    import difflib  # only for mistakes: it takes longer to load than most answers take to come
-
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]}?" if close else ""
-
-
-def overview() -> str:
-    """The help of the whole command."""
-    width = max(len(f"{name} {described.arguments}") for name, described in COMMANDS.items())
-    commands = "\n".join(
-        f"  {f'{name} {described.arguments}':<{width}}  {described.summary}"
-        for name, described in COMMANDS.items()
-    )
-    return f"""Ask a running parkingd daemon, and tell it what happens in the car park.
-
-Examples:
-  {PROGRAM} track ABC123 1
-  {PROGRAM} enter ABC123 1
-  {PROGRAM} --name gary lot --json
-  {PROGRAM} wait --for members=3 --for synced
-
-Commands:
-{commands}
-
-Flags, before or after the command:
-  --name NODE           which daemon, where several run (PARKINGD_NAME)
-  --cluster NAME        of which cluster (PARKINGD_CLUSTER)
-  --runtime-dir DIR     where its socket is (PARKINGD_RUNTIME_DIR)
-  --control ipc://PATH  the socket itself (PARKINGD_CONTROL)
-  --timeout SECONDS     default: 5, wait 30 (PARKINGD_TIMEOUT)
-  --json, -o FORMAT     table, json, jsonl or tsv; table on a terminal, else tsv
-  --color WHEN          auto, always or never
-  --version             the version of this command
-  --help                this; COMMAND --help says more about one
-
-Exit status:
-  0  done, admitted, true       5   not found
-  1  denied, the answer is no   6   refused
-  2  usage                      7   not permitted
-  3  no daemon there            70  a bug in this command
-  4  timed out                  130 interrupted
-"""

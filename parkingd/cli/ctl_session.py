@@ -9,6 +9,7 @@ Source: the command contract, sections "parkingd-ctl" and "JSON".
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 import time
@@ -27,8 +28,10 @@ from parkingd.adapters.client import (
     Trouble,
 )
 from parkingd.adapters.document_values import Document, envelope
-from parkingd.cli.ctl_options import PROGRAM, REQUEST_ID_DIGITS, TIMEOUT_S_MAX
+from parkingd.cli.ctl_checks import PROGRAM
+from parkingd.cli.ctl_options import REQUEST_ID_DIGITS, TIMEOUT_S_MAX
 from parkingd.cli.ctl_target import find_socket
+from parkingd.cli.flag_parser import did_you_mean
 from parkingd.cli.render import as_json, as_jsonl, as_table, as_tsv, printable
 from parkingd.errors import UsageError
 
@@ -66,6 +69,13 @@ _MAY_HAVE: Final[Mapping[str, str]] = {"enter": "the car may have been admitted"
 _MAY_HAVE_OTHERWISE: Final = "the request may have been recorded"
 """What an uncertain end leaves open, by command."""
 
+_NEXT_STEPS: Final[Mapping[str, str]] = {
+    CODE_TIMED_OUT: "give it longer with --timeout, or ask another node",
+    CODE_DAEMON_STOPPED: "start it again, or ask another node",
+    CODE_NO_DAEMON: "start it, or try again in a moment",
+}
+"""Where whoever found the trouble knew none."""
+
 _WARNING_WORDS: Final[Mapping[str, str]] = {
     "missed_exit": "this car was inside already: its exit was missed (missed_exit)",
     "unmatched": "this car was not inside (unmatched)",
@@ -78,6 +88,9 @@ _WARNING_WORDS: Final[Mapping[str, str]] = {
 TIMEOUT_S: Final = 5.0
 _LONGER_TIMEOUTS_S: Final[Mapping[str, float]] = {"wait": 30.0, "leave": 15.0, "backup": 60.0}
 """A leaving node waits up to 8 s for others; a copy takes what the disk takes."""
+
+_REQUEST_ID: Final = re.compile(rf"[0-9a-fA-F]{{{REQUEST_ID_DIGITS}}}")
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 OUTPUTS: Final = ("table", "json", "jsonl", "tsv")
 
@@ -207,14 +220,15 @@ class Session:
             if trouble.code != STORAGE_FAILED:  # Then the daemon has said how it stands.
                 reason += f"; {self.may_have}"
             hint = self._how_to_repeat()
-        report(self.err, self.wants_json, trouble._replace(reason=reason, hint=hint))
+        shown = trouble._replace(reason=reason, hint=hint or _NEXT_STEPS.get(trouble.code, ""))
+        report(self.err, self.wants_json, shown)
         return exit_status(trouble.code)
 
     def _how_to_repeat(self) -> str:
         assert self.request_id is not None
         return (
-            f"repeat it with --request-id {self.request_id.hex()}: it has one effect,"
-            " however often it is asked for"
+            f"repeat it with --request-id {self.request_id.hex()}, here or on another node:"
+            " it has one effect, however often it is asked for"
         )
 
 
@@ -243,15 +257,13 @@ def report(err: TextIO, as_object: bool, trouble: Trouble) -> None:
 def _request_id(given: str | None) -> bytes:
     if given is None:
         return os.urandom(REQUEST_ID_DIGITS // 2)
-    try:
-        request_id = bytes.fromhex(given)
-    except ValueError:
-        request_id = b""
-    if len(given) != REQUEST_ID_DIGITS or len(request_id) != REQUEST_ID_DIGITS // 2:
+    digits = given.replace("-", "") if _UUID.fullmatch(given) else given
+    if not _REQUEST_ID.fullmatch(digits):
         raise UsageError(
-            f"{given!r} is not a request id", f"it has {REQUEST_ID_DIGITS} hexadecimal digits"
+            f"{given!r} is not a request id",
+            f"it has {REQUEST_ID_DIGITS} hexadecimal digits, or is a UUID, as uuidgen makes them",
         )
-    return request_id
+    return bytes.fromhex(digits)
 
 
 def _timeout_s(command: str, args: Namespace, environ: Mapping[str, str]) -> float:
@@ -260,7 +272,9 @@ def _timeout_s(command: str, args: Namespace, environ: Mapping[str, str]) -> flo
         try:
             timeout_s = float(environ["PARKINGD_TIMEOUT"])
         except ValueError as error:
-            raise UsageError("PARKINGD_TIMEOUT is not a number of seconds") from error
+            raise UsageError(
+                "PARKINGD_TIMEOUT is not a number of seconds", "make it one, such as 5, or unset it"
+            ) from error
     if timeout_s is None:
         return _LONGER_TIMEOUTS_S.get(command, TIMEOUT_S)
     if not 0 < timeout_s <= TIMEOUT_S_MAX:
@@ -275,5 +289,8 @@ def _output(args: Namespace, environ: Mapping[str, str], terminal: bool) -> str:
     if chosen is None:
         return "table" if terminal else "tsv"
     if chosen not in OUTPUTS:
-        raise UsageError(f"PARKINGD_OUTPUT is not one of {', '.join(OUTPUTS)}")
+        raise UsageError(
+            f"PARKINGD_OUTPUT is not one of {', '.join(OUTPUTS)}",
+            did_you_mean(chosen, OUTPUTS) or "make it one of them, or unset it",
+        )
     return chosen

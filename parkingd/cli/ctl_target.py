@@ -32,8 +32,7 @@ def find_socket(args: Namespace, environ: Mapping[str, str]) -> Path | Trouble:
         return _control_path(environ["PARKINGD_CONTROL"])
     name = args.name or environ.get("PARKINGD_NAME") or None
     cluster = args.cluster or environ.get("PARKINGD_CLUSTER") or None
-    given = args.runtime_dir or environ.get("PARKINGD_RUNTIME_DIR")
-    directories = [Path(given).absolute()] if given else search_dirs(environ)
+    directories = places(args, environ)
     for what, text in (("node", name), ("cluster", cluster)):
         if text is not None:
             check_name(what, text)
@@ -53,6 +52,12 @@ def find_socket(args: Namespace, environ: Mapping[str, str]) -> Path | Trouble:
             "run this as the daemon's user",
         )
     return _nobody(name, cluster, running, directories)
+
+
+def places(args: Namespace, environ: Mapping[str, str]) -> list[Path]:
+    """Where to look for daemons."""
+    given = args.runtime_dir or environ.get("PARKINGD_RUNTIME_DIR")
+    return [Path(given).absolute()] if given else search_dirs(environ)
 
 
 def _control_path(endpoint: str) -> Path:

@@ -308,7 +308,9 @@ def _open(name: str) -> AbstractContextManager[IO[bytes]]:
         with source:
             return _spooled(source)
     except OSError as error:
-        raise UsageError(f"cannot read {name}: {error.strerror}") from error
+        raise UsageError(
+            f"cannot read {name}: {error.strerror}", "name a file that can be read, or - for input"
+        ) from error
 
 
 def _spooled(source: IO[bytes]) -> IO[bytes]:
@@ -328,7 +330,9 @@ def _hash(source: IO[bytes]) -> tuple[bytes, int]:
             size += len(block)
         source.seek(0)
     except OSError as error:
-        raise UsageError(f"cannot read the file: {error.strerror}") from error
+        raise UsageError(
+            f"cannot read the file: {error.strerror}", "try again, or copy it elsewhere first"
+        ) from error
     return hashed.digest()[:HASH_BYTES], size
 
 

@@ -28,8 +28,8 @@ from parkingd.adapters.client import (
 )
 from parkingd.adapters.control_wire import Reply
 from parkingd.adapters.document_values import API, Document, rfc3339
-from parkingd.cli.ctl_options import did_you_mean
 from parkingd.cli.ctl_session import Session
+from parkingd.cli.flag_parser import did_you_mean
 from parkingd.cli.journal_options import RECONNECT_S
 from parkingd.errors import UsageError
 from parkingd.protocol.event_types import EVENT_TYPES

@@ -42,10 +42,16 @@ LOG_FORMATS: Final = ("table", "csv", "jsonl")
 def add_watch_flags(parser: argparse.ArgumentParser) -> None:
     """Of `watch`."""
     parser.add_argument(
-        "--from", metavar="SEQ", dest="first", type=int, help="begin with this event, not with now"
+        "--from",
+        metavar="SEQ",
+        dest="first",
+        type=int,
+        help="begin with this event; default: with what comes from now on",
     )
     _add_choice(parser)
-    parser.add_argument("--count", metavar="N", type=int, help="leave after so many events")
+    parser.add_argument(
+        "--count", metavar="N", type=int, help="leave after so many events; default: never"
+    )
     parser.add_argument(
         "--reconnect",
         metavar="SECONDS",
@@ -81,13 +87,19 @@ def add_log_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since",
         metavar="TIME",
-        help="2h, 3d, today, yesterday, 2026-08-01 or 2026-08-01T12:30; local, or UTC with a Z",
+        help="2h, 3d, today, yesterday, 2026-08-01 or 2026-08-01T12:30; local, or UTC with a Z;"
+        " default: the oldest",
     )
-    parser.add_argument("--until", metavar="TIME", help="likewise; up to, and not with, that time")
-    _add_choice(parser)
-    parser.add_argument("--limit", metavar="N", type=int, help="only the newest N")
     parser.add_argument(
-        "--format", metavar="FORMAT", choices=LOG_FORMATS, help="table, csv or jsonl"
+        "--until", metavar="TIME", help="likewise; up to, and not with, that time; default: now"
+    )
+    _add_choice(parser)
+    parser.add_argument("--limit", metavar="N", type=int, help="only the newest N; default: all")
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        choices=LOG_FORMATS,
+        help="table, csv or jsonl; default: as -o says",
     )
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
 
@@ -98,9 +110,9 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         metavar="TYPE",
         action="append",
         dest="types",
-        help="only these, like admitted,exited; may be given several times",
+        help="only these, like admitted,exited; may be given several times; default: all",
     )
-    parser.add_argument("--plate", metavar="PLATE", help="only this car")
+    parser.add_argument("--plate", metavar="PLATE", help="only this car; default: all")
 
 
 def cut_program(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:

@@ -18,13 +18,13 @@ import logging
 import os
 import platform
 import sys
-import textwrap
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final
 
 from parkingd import __version__
+from parkingd.cli.flag_parser import Entry, Example, FlagParser, HelpPage, Section, as_text
 from parkingd.cli.logs import configure_logging
 from parkingd.config import Config, load_config
 from parkingd.config.options import (
@@ -32,8 +32,6 @@ from parkingd.config.options import (
     FILE_FLAG,
     FILE_VARIABLE,
     OPTIONS,
-    Option,
-    suggestion,
 )
 from parkingd.errors import ConfigError, LocalError, UsageError
 from parkingd.protocol.messages import WIRE_VERSION, Address
@@ -44,7 +42,34 @@ EXIT_BUG: Final = 70
 EXIT_INTERRUPTED: Final = 130
 
 CRASH_FILE: Final = "crash-report.txt"
-HELP_WIDTH: Final = 80
+
+SUMMARY: Final = "Run one node of a car park that no single machine can take down."
+EXAMPLES: Final = (
+    Example(
+        "parkingd --name gary",
+        "Start a node. Others on this machine and network are found by themselves.",
+    ),
+    Example(
+        "parkingd --name north --cluster airport --spaces 400 --gates 6",
+        "Found a car park, or join it if it is there.",
+    ),
+    Example(
+        "parkingd --name south --no-mdns --peer 10.0.0.2:7744 --peer 10.0.0.3:7744",
+        "Join by address, where multicast does not reach.",
+    ),
+)
+NOTES: Final = """\
+It stays in the foreground; Ctrl-C hands over and stops it. Ask it with
+parkingd-ctl. What a flag says can also be said by an environment variable or in
+a TOML file (try --print-config). A flag wins over a variable, a variable over
+the file.
+"""
+EXIT_STATUS: Final = (
+    ("0", "The node has handed over and left."),
+    ("2", "It cannot start like this; one line says why and what to do."),
+    ("70", "A bug."),
+    ("130", "Interrupted before it had started."),
+)
 
 _REST: Final = (
     ("--check-config", "Check the configuration, start nothing and leave."),
@@ -67,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = _parse(sys.argv[1:] if arguments is None else arguments)
         if given.help:
-            return _print(_help_text())
+            return _print(as_text(help_page()))
         if given.version:
             return _print(_version_text())
         config = load_config(_flags(given), os.environ, config_file=given.config)
@@ -113,37 +138,39 @@ def _cookie_warnings(config: Config) -> tuple[str, ...]:
     return load_cookie(text=config.cookie, file=config.cookie_file, home=config.home).warnings
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complains by exception, in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """What argparse found wrong."""
-        raise UsageError(message.removeprefix("argument "), "see parkingd --help")
+def daemon_parser() -> FlagParser:
+    """What `parkingd` understands; what the values mean is decided in `config`."""
+    parser = FlagParser("parkingd", "[flags]", SUMMARY, EXAMPLES, NOTES)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for option in OPTIONS:
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        said = f"{option.help} Default: {option.default}. Variable: {option.environment}."
+        given: dict[str, Any] = {"metavar": option.metavar}
+        if option.key == "peers":
+            given["action"] = "append"
+        elif not option.metavar:
+            meant = not option.flag.startswith("--no-")
+            given = {"action": "store_const", "const": meant}
+        shown = said if option.in_this_version else argparse.SUPPRESS
+        groups[option.group].add_argument(option.flag, dest=option.key, help=shown, **given)
+    other = parser.add_argument_group("Other")
+    other.add_argument(
+        FILE_FLAG,
+        metavar="FILE",
+        help=f"TOML file to read. Default: none. Variable: {FILE_VARIABLE}.",
+    )
+    for flag, text in _REST:
+        names = ("-h", flag) if flag == "--help" else (flag,)
+        other.add_argument(*names, action="store_true", help=text)
+    return parser
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="parkingd", add_help=False, allow_abbrev=False)
-    for option in OPTIONS:
-        if option.key == "peers":
-            parser.add_argument(option.flag, dest=option.key, action="append")
-        elif option.metavar:
-            parser.add_argument(option.flag, dest=option.key)
-        else:
-            meant = not option.flag.startswith("--no-")
-            parser.add_argument(
-                option.flag, dest=option.key, action="store_const", const=meant, default=None
-            )
-    parser.add_argument(FILE_FLAG, dest="config")
-    for flag, _ in _REST:
-        parser.add_argument(flag, action="store_true")
-    parser.add_argument("-h", dest="help", action="store_true")
+    parser = daemon_parser()
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
-        flag = unknown[0].split("=")[0]
-        known = [option.flag for option in OPTIONS] + [FILE_FLAG] + [rest for rest, _ in _REST]
-        if flag.startswith("-"):
-            raise UsageError(f"unknown flag {flag}{suggestion(flag, known)}", "see parkingd --help")
-        raise UsageError(f"{unknown[0]!r} is not expected here", "see parkingd --help")
+        parser.misspelt(unknown[0])
     return given
 
 
@@ -158,62 +185,11 @@ def _flags(given: argparse.Namespace) -> dict[str, str | bool | list[str]]:
     return flags
 
 
-def _help_text() -> str:
-    """One sentence, examples, the flags by group, the exit status."""
-    lines = [
-        "Usage: parkingd [FLAG]...",
-        "",
-        "Run one node of a car park that no single machine can take down.",
-        "",
-        "Examples:",
-        "  parkingd --name gary",
-        "      Start a node. Others on this machine and network are found by themselves.",
-        "  parkingd --name north --cluster airport --spaces 400 --gates 6",
-        "      Found a car park, or join it if it is there.",
-        "  parkingd --name south --no-mdns --peer 10.0.0.2:7744 --peer 10.0.0.3:7744",
-        "      Join by address, where multicast does not reach.",
-        "",
-        "What a flag says can also be said by an environment variable or in a TOML file",
-        "(try --print-config). A flag wins over a variable, a variable over the file.",
-    ]
-    group = ""
-    for option in OPTIONS:
-        if not option.in_this_version:
-            continue
-        if option.group != group:
-            group = option.group
-            lines += ["", f"{group}:"]
-        lines += _option_help(option)
-    lines += ["", "Other:"]
-    lines += _entry(
-        f"{FILE_FLAG} FILE", f"TOML file to read. Default: none. Variable: {FILE_VARIABLE}."
-    )
-    for flag, text in _REST:
-        lines += _entry("-h, --help" if flag == "--help" else flag, text)
-    to_come = [option.flag for option in OPTIONS if not option.in_this_version]
-    lines += ["", f"To come, refused by this version: {', '.join(to_come)}."]
-    lines += [
-        "",
-        "Exit status:",
-        "  0    The node has handed over and left.",
-        "  2    It cannot start like this; one line says why and what to do.",
-        "  70   A bug.",
-        "  130  Interrupted before it had started.",
-        "",
-        "See also: parkingd-ctl --help",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _option_help(option: Option) -> list[str]:
-    said = f"{option.help} Default: {option.default}. Variable: {option.environment}."
-    return _entry(f"{option.flag} {option.metavar}".strip(), said)
-
-
-def _entry(flag: str, text: str) -> list[str]:
-    wrapped = textwrap.wrap(text, HELP_WIDTH - 6, break_on_hyphens=False, break_long_words=False)
-    return [f"  {flag}", *(f"      {line}" for line in wrapped)]
+def help_page() -> HelpPage:
+    """What `parkingd --help` says."""
+    page = daemon_parser().page()
+    statuses = tuple(Entry(status, meaning) for status, meaning in EXIT_STATUS)
+    return page._replace(sections=(*page.sections, Section("Exit status", statuses)))
 
 
 def _version_text() -> str:

@@ -17,9 +17,9 @@ from tests.daemon.harness import COMMAND, Cluster, Daemon, run_here, until
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--nmae", "gary"], "unknown flag --nmae (did you mean --name?)"),
+        (["--nmae", "gary"], "unknown flag --nmae; did you mean --name?"),
         (["gary"], "'gary' is not expected here"),
-        (["--port"], "expected one argument"),
+        (["--port"], "needs a value"),
         (["--port", "seven"], "port = 'seven' (from --port) is not a whole number"),
         (["--port", "70000"], "out of range"),
         (["--spaces", "0"], "out of range"),

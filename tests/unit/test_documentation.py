@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import configparser
 import re
-import shlex
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,19 +17,23 @@ from parkingd.adapters.control_wire import CONTROL_VERSION
 from parkingd.adapters.data_dir import IDENTITY_FORMAT
 from parkingd.adapters.database_format import FORMAT
 from parkingd.cli import ctl_options
+from parkingd.cli.ctl_help import overview
+from parkingd.cli.flag_parser import as_text
 from parkingd.cli.journal_options import EVENT_VARIABLE, HOOK_FIELDS, variable_of
-from parkingd.cli.parkingd import main
+from parkingd.cli.parkingd import help_page, main
 from parkingd.config import load_config
-from parkingd.config.options import FILE_FLAG, OPTIONS, OTHER_VARIABLES
+from parkingd.config.options import OPTIONS, OTHER_VARIABLES
 from parkingd.protocol.messages import WIRE_VERSION
+from tests.docs.pages import MADE
+from tests.docs.shell import calls, typed
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs/architecture.md"
-OPERATIONS = ROOT / "docs/operations.md"
 CHANGELOG = ROOT / "CHANGELOG.md"
-EVENTS = ROOT / "docs/reference-events.md"
-PAGES = (README, ARCHITECTURE, OPERATIONS, CHANGELOG, EVENTS)
+EVENT_PAGE = ROOT / "docs/reference-events.md"
+MANUAL = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (*MANUAL, CHANGELOG)
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SETTINGS = {option.environment for option in OPTIONS} | set(OTHER_VARIABLES)
@@ -55,7 +60,7 @@ def inline(page: Path) -> list[str]:
 
 def words(line: str) -> list[str]:
     """A shell line without its prompt, and without where the program lies."""
-    found = shlex.split(line.removeprefix("$ "))
+    found = typed(line.removeprefix("$ "))
     if found and found[0] == "sudo":
         found = found[3:]  # sudo -u USER
     return [found[0].removeprefix(".venv/bin/"), *found[1:]] if found else []
@@ -85,10 +90,11 @@ def called(program: str) -> list[list[str]]:
 
 
 def known_flags() -> set[str]:
-    texts = [ctl_options.overview()]
+    texts = [overview()]
     texts += [str(ctl_options.parse([name, "--help"])[1].text) for name in ctl_options.COMMANDS]
     flags = {flag for text in texts for flag in re.findall(r"--[a-z][a-z-]+", text)}
-    return flags | {option.flag for option in OPTIONS} | {FILE_FLAG, "--check-config"}
+    flags |= set(re.findall(r"--[a-z][a-z-]+", as_text(help_page())))
+    return flags | {option.flag for option in OPTIONS}
 
 
 # --- what people type ----------------------------------------------------------------------------
@@ -100,6 +106,16 @@ def test_a_ctl_command_that_a_page_shows_is_understood(arguments: list[str]) -> 
         arguments = ["lot", *arguments[1:]]
     command, _ = ctl_options.parse(arguments)
     assert command in ctl_options.COMMANDS or command == "--help"
+
+
+SCRIPTS = [(page, body) for page in MANUAL for body in blocks(page, "bash")]
+
+
+@pytest.mark.parametrize(("page", "script"), SCRIPTS, ids=lambda what: getattr(what, "name", ""))
+def test_a_script_that_a_page_shows_is_sound(page: Path, script: str) -> None:
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    for arguments in calls(script, "parkingd-ctl"):
+        assert ctl_options.parse(arguments)[0] in ctl_options.COMMANDS
 
 
 @pytest.mark.parametrize("arguments", called("parkingd"), ids=" ".join)
@@ -135,7 +151,7 @@ def test_the_pages_show_commands_at_all() -> None:
     assert len(called("python")) > 8
 
 
-@pytest.mark.parametrize("page", [README, ARCHITECTURE, OPERATIONS], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", MANUAL, ids=lambda page: page.name)
 def test_every_flag_that_a_page_names_alone_exists(page: Path) -> None:
     """A bare `--flag`; those in a command are tried above."""
     scripts = "".join(text_of(path) for path in ROOT.glob("tests/*/__main__.py"))
@@ -151,7 +167,7 @@ def test_every_variable_that_a_page_names_exists(page: Path) -> None:
 
 
 def test_a_program_that_watch_runs_finds_what_the_reference_says_and_no_setting() -> None:
-    told = set(re.findall(r"`(PARKINGD_[A-Z]+)`", text_of(EVENTS)))
+    told = set(re.findall(r"`(PARKINGD_[A-Z]+)`", text_of(EVENT_PAGE)))
     assert told == OF_EVENTS | {"PARKINGD_CONTROL"}
     assert not OF_EVENTS & SETTINGS
 
@@ -170,6 +186,33 @@ def test_the_configuration_that_the_readme_shows_can_be_loaded(tmp_path: Path) -
     environ = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "/tmp/x"}
     config = load_config({}, environ, config_file=str(file))
     assert (config.name, config.spaces, len(config.peers)) == ("north", 400, 2)
+
+
+# --- what is made from the program ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", MADE)
+def test_what_is_made_from_the_program_is_current(path: str) -> None:
+    """If not: `python -m tests.docs` writes it anew."""
+    assert text_of(ROOT / path) == MADE[path](), "not current: run python -m tests.docs"
+
+
+def test_the_index_links_every_page() -> None:
+    linked = set(
+        re.findall(r"^- \[.*?\]\(([\w-]+\.md)\): ", text_of(ROOT / "docs/README.md"), re.M)
+    )
+    assert linked == {path.name for path in MANUAL} - {"README.md"}
+
+
+@pytest.mark.parametrize("page", [path for path in MADE if path.endswith(".1")])
+def test_a_manual_page_is_sound(page: str) -> None:
+    mandoc = shutil.which("mandoc")
+    if mandoc is None:
+        pytest.skip("mandoc is not installed here")
+    done = subprocess.run(
+        [mandoc, "-Tlint", "-Wwarning", str(ROOT / page)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # --- the two commands of the first screen --------------------------------------------------------

@@ -132,11 +132,11 @@ def test_with_the_debug_level_a_bug_shows_its_traceback(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--spacs", "3"], "unknown flag --spacs (did you mean --spaces?)"),
-        (["--no-mdn"], "unknown flag --no-mdn (did you mean --no-mdns?)"),
+        (["--spacs", "3"], "unknown flag --spacs; did you mean --spaces?"),
+        (["--no-mdn"], "unknown flag --no-mdn; did you mean --no-mdns?"),
         (["--space=3"], "did you mean --spaces?"),
-        (["--name"], "--name"),
-        (["--ephemeral=1"], "--ephemeral"),
+        (["--name"], "--name needs a value"),
+        (["--ephemeral=1"], "--ephemeral takes no value"),
         (["gary"], "'gary' is not expected here"),
         (["--spaces", "many"], "from --spaces"),
         (["--spaces", "-5"], "from 1 to"),
@@ -248,16 +248,12 @@ def test_version_names_the_parts():
     assert {"Python", "pyzmq", "libzmq"} <= rows.keys()
 
 
-def test_help_shows_examples_first_and_every_flag_with_its_variable(
-    capsys: pytest.CaptureFixture[str],
-):
+def test_help_shows_every_flag_with_its_variable(capsys: pytest.CaptureFixture[str]):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert text.index("Examples:") < text.index("--cluster NAME\n") < text.index("Exit status:")
     for option in OPTIONS:
-        assert option.flag in text
-        assert option.environment in text or not option.in_this_version
-    assert max(map(len, text.splitlines())) <= 80
+        assert (option.flag in text) == option.in_this_version
+        assert (option.environment in text) == option.in_this_version
 
 
 def test_the_examples_of_the_help_are_valid(
