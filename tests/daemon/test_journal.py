@@ -64,6 +64,7 @@ def test_events_are_followed_over_a_restart_and_old_ones_are_forgotten_at_the_st
 
     last = of_car["last"]
     left = client.send("journal", {"after": last, "wait": 30}, PATIENCE_S)
+    assert not isinstance(client.call("version", {}), Trouble), "what came before is there"
     gary.stop()
     assert page(client, left).body["items"] == [], "who waits is answered when it stops"
     client.close()
