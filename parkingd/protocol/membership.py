@@ -308,9 +308,9 @@ class Membership:
         said = [
             Suspicion(m.name, m.incarnation, m.refutation, m.refused_ms is not None)
             for m in self._shared.members.all()
-            if m.state in (MemberState.SUSPECT, MemberState.DEAD)
+            if m.state is MemberState.SUSPECT or m.state is MemberState.DEAD
         ]
-        if now.mono_ms >= self._quiet_until_ms:
+        if self._strangers and now.mono_ms >= self._quiet_until_ms:
             said += [
                 Suspicion(m.name, m.incarnation, m.refutation, False)
                 for m in self._shared.members.all()

@@ -526,7 +526,7 @@ class Node:
         for member, before in self._membership.judge(now):
             self._judged(member, before, now)
         self._peering.tick(now)
-        if self._peering.in_handshake(now):
+        if self.lot is None and self._peering.in_handshake(now):
             self._founding.wait_for_handshake(now)
         if not self._snapshots.is_joining:
             self._founding.tick(now, is_receiving=self._snapshots.is_receiving)
