@@ -19,10 +19,11 @@ import os
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from parkingd import __version__
 from parkingd.adapters.clock import read_now, wall_ms
@@ -32,6 +33,8 @@ from parkingd.adapters.discovery.addresses import advertised_addresses
 from parkingd.adapters.discovery.proposals import Proposals
 from parkingd.adapters.journal import JournalReader
 from parkingd.adapters.keys import Cookie, derive_keys, load_cookie
+from parkingd.adapters.ops.extra import require_extra
+from parkingd.adapters.ops.sight import Inside
 from parkingd.adapters.review import write_review
 from parkingd.adapters.rundir import ControlLock
 from parkingd.adapters.sdnotify import ServiceManager, status_line
@@ -59,6 +62,7 @@ from parkingd.protocol.commands import Command, Leave, ReadStatus
 from parkingd.protocol.effects import (
     Disconnect,
     Effects,
+    Persist,
     Probe,
     Publish,
     Reply,
@@ -80,6 +84,9 @@ from parkingd.protocol.members import MemberState
 from parkingd.protocol.messages import WIRE_VERSION, Address, Message, Refused, Route, Sender
 from parkingd.protocol.node import Node
 from parkingd.protocol.outcomes import ErrorCode, Failure, Status
+
+if TYPE_CHECKING:
+    from parkingd.adapters.ops.service import OpsService
 
 START_OVERS_MAX: Final = 8
 """New replica ids in one run; more than that is a fault that a further one will not mend."""
@@ -134,6 +141,9 @@ class Daemon:
         self._is_signalled = False
         self._is_serving = False
         self._manager = ServiceManager.from_environment(os.environ)
+        self._ops: OpsService | None = None
+        self._ticked_ms = 0
+        self._started_s = time.time()
 
     # --- start and stop ------------------------------------------------------------------
 
@@ -145,6 +155,8 @@ class Daemon:
         self._loop.set_exception_handler(self._callback_failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
+        if config.ops is not None:
+            require_extra()
         with contextlib.ExitStack() as undo:
             undo.callback(self._manager.close)
             undo.callback(setattr, threading, "excepthook", threading.excepthook)
@@ -187,6 +199,7 @@ class Daemon:
                 self._loop, lambda: self._store, self._control, stored.journal_seq
             )
             undo.callback(self._journal.close)
+            self._open_ops()
             self._is_serving = True
             self._say_hello(cookie, keys)
             self._manager.ready(f"listening on TCP ports {self._port} and {self._pub_port}")
@@ -200,9 +213,39 @@ class Daemon:
                 discovering.cancel()
                 await asyncio.wait({discovering}, timeout=1.0)
                 await self._stop_sources()
+                if self._ops is not None:
+                    await self._ops.stop()
                 if self._timer is not None:
                     self._timer.cancel()
         return 0
+
+    def _open_ops(self) -> None:
+        """What it needs is imported only if it is used."""
+        if self._config.ops is None:
+            return
+        from parkingd.adapters.ops.service import OpsService
+
+        self._ticked_ms = read_now().mono_ms
+        self._ops = OpsService(
+            self._config.name,
+            self._config.ops,
+            submit=self._on_command,
+            inside=self._inside,
+            ended=self._task_ended,
+        )
+        self._ops.start(self._loop)
+        _log.info("ops_listening", extra={"values": {"address": str(self._ops.address)}})
+
+    def _inside(self) -> Inside:
+        return Inside(
+            node=self._node,
+            now=read_now(),
+            ticked_ms=self._ticked_ms,
+            is_discovered=self._discovered is not None,
+            started_s=self._started_s,
+            network=self._transport.counters,
+            control=self._control.counters,
+        )
 
     def _open_store(
         self, pending: tuple[bytes, ...] = (), incarnation_after: int = 0
@@ -329,6 +372,8 @@ class Daemon:
             return
         sender = Sender(decoded.name, decoded.replica, decoded.incarnation, link)
         self._node.receive(sender, decoded.message, read_now())
+        if self._ops is not None:
+            self._ops.tally.heard(decoded.message)
         self._plan_pump()
 
     def _refuse(self, link: Address | Route | None, error: WireError) -> None:
@@ -451,11 +496,10 @@ class Daemon:
             self._finish(None if end.error is None else ConfigError(end.error, end.hint))
 
     def _execute(self, effects: Effects) -> None:
+        if self._ops is not None:
+            self._ops.tally.did(effects)
         for batch in effects.persist:
-            self._store.submit(batch)
-            self._last_token = batch.token
-            if batch.journal_before is not None:
-                self._journal.forget(batch.journal_before)
+            self._persist(batch)
         transport = self._transport
         for outgoing in effects.outgoing:
             match outgoing:
@@ -481,10 +525,18 @@ class Daemon:
             _log.log(notice.level.value, notice.event, extra={"values": dict(notice.values)})
         self._journal.told(effects.occurrences)
 
+    def _persist(self, batch: Persist) -> None:
+        self._store.submit(batch)
+        self._last_token = batch.token
+        if batch.journal_before is not None:
+            self._journal.forget(batch.journal_before)
+
     def _reply(self, reply: Reply) -> None:
         if reply.handle == MANAGER_HANDLE:
             assert isinstance(reply.outcome, Status)
             self._manager.status(status_line(reply.outcome))
+        elif self._ops is not None and self._ops.is_asked(reply.handle):
+            self._ops.reply(reply)
         elif reply.handle != OWN_HANDLE:
             self._control.reply(reply.handle, reply.outcome, reply.last)
 
@@ -510,7 +562,10 @@ class Daemon:
     def _tick(self) -> None:
         self._timer = None
         now = read_now()
+        self._ticked_ms = now.mono_ms
         self._node.tick(now)
+        if self._ops is not None:
+            self._ops.tally.ticked(now.mono_ms - self._timer_due_ms, self._node.members)
         if self._manager.tick(now.mono_ms):
             self._node.submit(MANAGER_HANDLE, ReadStatus(), now.mono_ms, now)
         self._plan_pump()

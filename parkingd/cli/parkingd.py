@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parkingd import __version__
+from parkingd.adapters.ops.extra import require_extra
 from parkingd.cli.flag_parser import Entry, Example, FlagParser, HelpPage, Section, as_text
 from parkingd.cli.logs import configure_logging
 from parkingd.config import Config, load_config
@@ -120,6 +121,8 @@ def _run(config: Config) -> int:
 
 
 def _check(config: Config) -> int:
+    if config.ops is not None:
+        require_extra()
     for warning in (*config.warnings, *_cookie_warnings(config)):
         print(f"parkingd: warning: {warning}", file=sys.stderr)
     return _print("configuration is valid\n")
@@ -152,8 +155,7 @@ def daemon_parser() -> FlagParser:
         elif not option.metavar:
             meant = not option.flag.startswith("--no-")
             given = {"action": "store_const", "const": meant}
-        shown = said if option.in_this_version else argparse.SUPPRESS
-        groups[option.group].add_argument(option.flag, dest=option.key, help=shown, **given)
+        groups[option.group].add_argument(option.flag, dest=option.key, help=said, **given)
     other = parser.add_argument_group("Other")
     other.add_argument(
         FILE_FLAG,
@@ -218,8 +220,6 @@ def config_as_toml(config: Config) -> str:
     """
     lines: list[str] = []
     for option in OPTIONS:
-        if not option.in_this_version:
-            continue
         origin = config.origins[option.key]
         value: object = getattr(config, option.key)
         if value is None:

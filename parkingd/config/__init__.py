@@ -78,6 +78,8 @@ class Config:
     log_level: str
     log_format: str | None
     """``text``, ``json``; None: by where the log goes."""
+    ops: Address | None
+    """Where to serve health, metrics and status over HTTP; None: nowhere."""
     origins: Mapping[str, str] = field(repr=False)
     """Key of every setting -> ``default``, ``file PATH, line N``, a variable or a flag."""
     warnings: tuple[str, ...] = ()
@@ -127,10 +129,6 @@ def load_config(
 
 
 def _checked(settings: Settings, host_name: str | None, warnings: tuple[str, ...]) -> Config:
-    for option in OPTIONS:
-        value = settings.get(option.key)
-        if value is not None and not option.in_this_version:
-            raise value.wrong("is not in this version yet", f"leave {option.flag} out")
     admission = settings.text("admission") or "local"
     if admission in ADMISSIONS_TO_COME:
         chosen = settings.get("admission")
@@ -170,6 +168,7 @@ def _checked(settings: Settings, host_name: str | None, warnings: tuple[str, ...
         runtime_dir=settings.path("runtime_dir") or default_runtime_dir(settings.environ),
         log_level=settings.choice("log_level", LOG_LEVELS) or "info",
         log_format=settings.choice("log_format", LOG_FORMATS),
+        ops=settings.listener("ops"),
         origins=settings.origins(),
         warnings=warnings,
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from parkingd.adapters.discovery.addresses import dialable, is_ip_address, valid_name
+from parkingd.adapters.discovery.addresses import LOOPBACK, dialable, is_ip_address, valid_name
 from parkingd.config.lines import key_lines
 from parkingd.config.options import BY_KEY, DEFAULT, OPTIONS, OTHER_VARIABLES, suggestion
 from parkingd.errors import ConfigError
@@ -54,6 +54,10 @@ _DNS_NAME_RULE: Final = (
 )
 _NAME_SERVER: Final = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<ipv4>[0-9.]+))(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII,
+)
+_LISTENER: Final = re.compile(
+    r"(?:(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<ipv4>[0-9.]+)):)?(?P<port>[0-9]{1,5})",
     re.ASCII,
 )
 
@@ -144,11 +148,10 @@ class Settings:
         return self._values.get(key)
 
     def origins(self) -> dict[str, str]:
-        """Of every setting of this version."""
+        """Of every setting."""
         return {
             option.key: self._values[option.key].origin if option.key in self._values else DEFAULT
             for option in OPTIONS
-            if option.in_this_version
         }
 
     def text(self, key: str) -> str | None:
@@ -273,6 +276,21 @@ class Settings:
         if not dialable(host) or not 1 <= port <= 65_535:
             allowed = "write 10.0.0.53, 10.0.0.53:5353, fd00::53 or [fd00::53]:5353"
             raise self._values[key].wrong("is not the address of a name server", allowed)
+        return Address(host, port)
+
+    def listener(self, key: str) -> Address | None:
+        """A port to listen on, of loopback unless an IP address stands before it; 0: any."""
+        value = self.get(key)
+        if value is None:
+            return None
+        is_number = isinstance(value.raw, int) and not isinstance(value.raw, bool)
+        match = _LISTENER.fullmatch(str(value.raw) if is_number else (self.text(key) or "").strip())
+        host = LOOPBACK if match is None else match["ipv6"] or match["ipv4"] or LOOPBACK
+        port = -1 if match is None else int(match["port"])
+        is_possible = dialable(host) or host in ("0.0.0.0", "::")
+        if not is_possible or not 0 <= port <= 65_535:
+            allowed = "write 9744, 10.0.0.2:9744, 0.0.0.0:9744 or [::]:9744"
+            raise value.wrong("is not a port, nor an IP address with one", allowed)
         return Address(host, port)
 
     def _in_file(self, key: str) -> bool:

@@ -28,7 +28,6 @@ class Option:
     help: str
     default: str
     """In words, for people."""
-    in_this_version: bool = True
 
 
 OPTIONS: Final = (
@@ -94,7 +93,8 @@ OPTIONS: Final = (
     Option("log_format", "--log-format", "PARKINGD_LOG_FORMAT", "FORMAT", "Output",
            "How log lines look: text or json.", "text on a terminal, else json"),
     Option("ops", "--ops", "PARKINGD_OPS", "[ADDR:]PORT", "Output",
-           "HTTP port for health, metrics and status.", "off", in_this_version=False),
+           "HTTP port for health, metrics and status; on loopback unless an address is given, IPv6 "
+           "in brackets. Needs the extra [ops].", "off"),
 )  # fmt: skip
 
 BY_KEY: Final = {option.key: option for option in OPTIONS}

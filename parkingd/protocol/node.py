@@ -221,19 +221,31 @@ class Node:
 
         Full: each had what the other had, our join on the member's disk included.
         """
+        return self._has_caught_up() and self._replication.is_complete
+
+    def _has_caught_up(self) -> bool:
+        """What the others had when they first answered is here."""
         shared = self._shared
         if not shared.has_lot or self._snapshots.is_receiving or shared.replica.pending:
             return False
         exchanged = self._replication.full_exchanges and shared.replica.is_join_known
         if shared.peers_in_lot() and not exchanged:
             return False
-        return self._discovered and self._replication.is_complete
+        return self._discovered
 
     def is_ready(self) -> bool:
-        """Discovery has ended a round, and the node is synced or nobody answered; not leaving."""
+        """Discovery has ended a round, and the node has caught up or nobody answered; not leaving.
+
+        What it misses later makes it unready no more: the only one that has it may have died.
+        """
         alone = self._discovered and not self._shared.members.alive()
-        ready = self.is_synced() or (alone and self._shared.lot is not None)
+        ready = self._has_caught_up() or (alone and self._shared.lot is not None)
         return ready and not self._leaving.is_leaving and not self._snapshots.is_joining
+
+    @property
+    def is_leaving(self) -> bool:
+        """No more writes are taken; the way out has begun."""
+        return self._leaving.is_leaving
 
     # --- receive -------------------------------------------------------------------------
 

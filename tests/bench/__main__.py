@@ -27,6 +27,7 @@ from tests.bench import (
     machine,
     reading,
     repair,
+    scraping,
     simulator,
     starting,
 )
@@ -50,6 +51,7 @@ ROWS: Final[dict[str, Measure]] = {
     "arrivals": arrivals.measure,
     "read": reading.measure,
     "command": reading.measure_command,
+    "scrape": scraping.measure,
     "simulator": simulator.measure,
 }
 """``import`` also measures the memory per car."""

@@ -90,6 +90,13 @@ class Node:
                 return datetime.fromisoformat(entry["ts"]).timestamp()
         raise BenchError(f"the log of {self.name} does not name {event}")
 
+    def value_of(self, event: str, key: str) -> str:
+        """What the log first said with this event. Raises BenchError if it has not."""
+        for entry in self._entries():
+            if entry.get("event") == event:
+                return str(entry[key])
+        raise BenchError(f"the log of {self.name} does not name {event}")
+
     def events(self) -> Counter[str]:
         """How often the log has named each event."""
         return Counter(str(entry.get("event")) for entry in self._entries())
@@ -139,7 +146,7 @@ class Lot:
 
     def __init__(self, *flags: str) -> None:
         """``flags``: for every daemon of this lot."""
-        self._flags = flags
+        self.flags = flags
         self.home = Path(tempfile.mkdtemp(prefix="pkb", dir=self.directory))
         self.nodes: dict[str, Node] = {}
 
@@ -173,7 +180,7 @@ class Lot:
             interpreter += ["-m", "cProfile", "-o", str(out)]
         command = [*interpreter, "-m", "parkingd", "--name", name, "--host", "127.0.0.1"]
         command += ["--log-format", "json", *(() if mdns else ("--no-mdns",))]
-        command += self._flags
+        command += self.flags
         log = self.home / f"{name}.log"
         with log.open("ab") as stream:
             process = subprocess.Popen(

@@ -58,7 +58,7 @@ def test_nothing_has_to_be_said():
     assert (config.name, config.cluster) == ("lane-1", "default")
     assert (config.spaces, config.gates, config.admission) == (100, 4, "local")
     assert (config.host, config.port, config.peers, config.mdns) == (None, None, (), True)
-    assert (config.srv, config.dns) == (None, None)
+    assert (config.srv, config.dns, config.ops) == (None, None, None)
     assert (config.cookie, config.cookie_file, config.home) == (None, None, Path("/home/ann"))
     assert config.data_dir == Path("/home/ann/.local/state/parkingd/default/lane-1")
     assert config.runtime_dir == Path("/run/user/7/parkingd")
@@ -95,7 +95,7 @@ def test_a_file_can_say_everything_that_this_version_knows(toml):
             'admission = "local"\nhost = "10.0.0.1"\nport = 0\nmdns = false\nephemeral = true\n'
             'peers = ["10.0.0.2:7744", "[fd00::2]:7746", "lane-3.lan:1"]\n'
             'srv = "_gossip._tcp.lot.test."\ndns = "[fd00::53]:5353"\n'
-            'runtime_dir = "~/run"\nlog_level = "debug"\nlog_format = "json"\n'
+            'runtime_dir = "~/run"\nlog_level = "debug"\nlog_format = "json"\nops = 9744\n'
             "journal_days = 7\n"
         )
     )
@@ -112,6 +112,8 @@ def test_a_file_can_say_everything_that_this_version_knows(toml):
     assert config.cookie_file is None
     assert config.runtime_dir == Path("/home/ann/run")
     assert (config.log_level, config.log_format) == ("debug", "json")
+    assert config.ops == Address("127.0.0.1", 9744)
+    assert set(config.origins) == {option.key for option in OPTIONS}
 
 
 def test_every_option_has_its_own_key_flag_and_variable():
@@ -193,7 +195,8 @@ def test_of_cookie_and_cookie_file_the_higher_layer_wins():
         ("srv = ['a.test']", "is not a text"),
         ("dns = 'ns.lot.test'", "is not the address of a name server"),
         ("dns = 53", "is not a text"),
-        ("ops = 8080", "not in this version"),
+        ("ops = 65536", "write 9744, 10.0.0.2:9744, 0.0.0.0:9744 or [::]:9744"),
+        ("ops = true", "is not a text"),
         ("name = ", "is not TOML"),
         ("name = 'a'\nname = 'b'", "is not TOML"),
         ("a = " + "[" * 100_000, "is not TOML"),
@@ -293,7 +296,14 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path):
         ("PARKINGD_NAME", "x" * 64, "1-63"),
         ("PARKINGD_NAME", "gary\n", "PARKINGD_NAME"),
         ("PARKINGD_DATA_DIR", "/x/\udcff", "UTF-8"),
-        ("PARKINGD_OPS", "9090", "not in this version"),
+        ("PARKINGD_OPS", "on", "is not a port, nor an IP address with one"),
+        ("PARKINGD_OPS", "-1", "is not a port"),
+        ("PARKINGD_OPS", ":9744", "is not a port"),
+        ("PARKINGD_OPS", "localhost:9744", "is not a port"),
+        ("PARKINGD_OPS", "10.0.0:9744", "is not a port"),
+        ("PARKINGD_OPS", "224.0.0.1:9744", "is not a port"),
+        ("PARKINGD_OPS", "::1:9744", "is not a port"),
+        ("PARKINGD_OPS", "[10.0.0.1:9744", "is not a port"),
         ("PARKINGD_SRV", "-a.test", "srv = '-a.test' (from PARKINGD_SRV) is not a name in the DNS"),
         ("PARKINGD_SRV", ".", "is not a name in the DNS"),
         ("PARKINGD_SRV", "a..test", "is not a name in the DNS"),
@@ -360,6 +370,21 @@ def test_a_name_server_is_an_address_with_or_without_a_port(given: str, expected
     config = load({"srv": "lot.test"}, {"PARKINGD_DNS": given})
     assert config.dns == expected
     assert config.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("9744", Address("127.0.0.1", 9744)),
+        ("0", Address("127.0.0.1", 0)),
+        (" 10.0.0.1:9744 ", Address("10.0.0.1", 9744)),
+        ("0.0.0.0:9744", Address("0.0.0.0", 9744)),
+        ("[::]:9744", Address("::", 9744)),
+        ("[fd00::1]:65535", Address("fd00::1", 65_535)),
+    ],
+)
+def test_the_ops_port_is_on_loopback_unless_an_address_is_given(given: str, expected: Address):
+    assert load({"ops": given}).ops == expected
 
 
 def test_a_name_server_without_a_name_to_ask_for_is_a_warning():

@@ -62,7 +62,7 @@ def words(line: str) -> list[str]:
     """A shell line without its prompt, and without where the program lies."""
     found = typed(line.removeprefix("$ "))
     if found and found[0] == "sudo":
-        found = found[3:]  # sudo -u USER
+        found = found[3:] if found[1] == "-u" else found[1:]
     return [found[0].removeprefix(".venv/bin/"), *found[1:]] if found else []
 
 
@@ -136,7 +136,9 @@ def test_a_script_that_a_page_shows_is_there_and_knows_its_flags(arguments: list
         if module == "pytest":
             assert all((ROOT / name).exists() for name in arguments[2:] if "/" in name)
             return
-        source = ROOT / module / "__main__.py"
+        source = ROOT / f"{module}.py"
+        if not source.exists():
+            source = ROOT / module / "__main__.py"
         rest = arguments[2:]
     else:
         source, rest = ROOT / arguments[0], arguments[1:]

@@ -141,7 +141,7 @@ def test_with_the_debug_level_a_bug_shows_its_traceback(
         (["--spaces", "many"], "from --spaces"),
         (["--spaces", "-5"], "from 1 to"),
         (["--name", ""], "is empty"),
-        (["--ops", "8080"], "not in this version"),
+        (["--ops", "localhost:9744"], "is not a port, nor an IP address with one"),
         (["--srv", "_gossip._tcp.a b"], "is not a name in the DNS"),
         (["--srv", "lot.test", "--dns", "ns.lot.test"], "is not the address of a name server"),
         (["--admission", "strong"], "not in this version"),
@@ -167,6 +167,21 @@ def test_check_config_says_that_it_is_valid_and_writes_nothing(
     assert main(["--check-config"]) == 0
     assert capsys.readouterr().out == "configuration is valid\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("package", ["h11", "prometheus_client"])
+def test_check_config_says_what_to_install_for_the_ops_port(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, package: str
+):
+    check = ["--check-config", "--ops", "9744"]
+    assert main(check) == 0
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["--check-config"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(check) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"parkingd: --ops needs {package}, which is not installed; ")
+    assert said.endswith("-m pip install 'parkingd[ops]'\n")
 
 
 def test_check_config_warns_on_standard_error(
@@ -214,7 +229,7 @@ def test_without_a_home_the_way_out_is_named(
 def test_what_print_config_prints_reads_back_to_the_same_configuration(tmp_path: Path):
     file = tmp_path / "first.toml"
     file.write_text(
-        'srv = "lot.test"\npeers = ["a:1", "[fd00::1]:2"]\n'
+        'srv = "lot.test"\npeers = ["a:1", "[fd00::1]:2"]\nops = "[::]:9744"\n'
         'runtime_dir = "/run/\\u00e4 \\"q\\" \\\\"\n'
     )
     flags: dict[str, str | bool | list[str]] = {"name": "gary", "port": "0", "mdns": False}
@@ -224,8 +239,7 @@ def test_what_print_config_prints_reads_back_to_the_same_configuration(tmp_path:
     again.write_text(config_as_toml(first))
     second = load_config({}, {"HOME": str(tmp_path)}, config_file=str(again))
     for option in OPTIONS:
-        if option.in_this_version:
-            assert getattr(first, option.key) == getattr(second, option.key)
+        assert getattr(first, option.key) == getattr(second, option.key)
 
 
 def test_print_config_names_origins_and_masks_the_cookie(capsys: pytest.CaptureFixture[str]):
@@ -252,8 +266,9 @@ def test_help_shows_every_flag_with_its_variable(capsys: pytest.CaptureFixture[s
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     for option in OPTIONS:
-        assert (option.flag in text) == option.in_this_version
-        assert (option.environment in text) == option.in_this_version
+        assert option.flag in text
+        assert option.environment in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_the_examples_of_the_help_are_valid(
