@@ -310,7 +310,7 @@ class Membership:
             for m in self._shared.members.all()
             if m.state is MemberState.SUSPECT or m.state is MemberState.DEAD
         ]
-        if self._strangers and now.mono_ms >= self._quiet_until_ms:
+        if now.mono_ms >= self._quiet_until_ms:
             said += [
                 Suspicion(m.name, m.incarnation, m.refutation, False)
                 for m in self._shared.members.all()
