@@ -37,6 +37,10 @@ MEND_AFTER_MS = 10_000
 ASK_AGAIN_MS = 500
 """A report may be lost, so it is repeated this often until the seal is known."""
 
+FLUSH_AGAIN_MS = 250
+"""What others hold is asked for this often. Half: twice the exchanges while a peer is deaf. Double:
+a lost exchange costs a sixth of the time that a request may take."""
+
 
 @dataclass(slots=True)
 class Forgetting:
@@ -48,6 +52,7 @@ class Forgetting:
     replicas: tuple[ReplicaId, ...]
     fences: tuple[Dot, ...]
     sealed: list[Dot] = field(default_factory=list)
+    next_flush_ms: int = 0
 
 
 class Fences:
@@ -258,7 +263,9 @@ class Fences:
                 # The flush: a seal may name only what its issuer holds, else it could name what
                 # a reporter's disk has taken with it.
                 state.expected[replica] = seal
-                self._flush()
+                if now.mono_ms >= request.next_flush_ms:
+                    request.next_flush_ms = now.mono_ms + FLUSH_AGAIN_MS
+                    self._flush()
                 waiting = True
                 continue
             event = shared.replica.mint(seal, shared.physical_ms(now))

@@ -9,7 +9,7 @@ from parkingd.core.ids import Dot
 from parkingd.protocol.codec import unpack_record_untrusted
 from parkingd.protocol.commands import ForgetMember, Leave, ReadStatus, Track
 from parkingd.protocol.effects import StartOver, StartOverReason
-from parkingd.protocol.messages import Delta, FenceReport, PullReply, Refused
+from parkingd.protocol.messages import Delta, FenceReport, Pull, PullReply, Refused
 from parkingd.protocol.outcomes import Change, Entry, ErrorCode, Failure, Left, Status
 from tests.unit.scripted import Box, Stage
 
@@ -111,6 +111,9 @@ def test_a_seal_waits_until_its_issuer_has_fetched_all_that_it_names() -> None:
     assert b.has_sent(FenceReport)
     assert c.replica not in a.node.state.record.seals
     assert a.answer(handle) is None
+    before = len(a.has_sent(Pull))
+    stage.pass_ms(1_000)
+    assert 1 < len(a.has_sent(Pull)) - before < 12, "it asks again, but is no storm"
     stage.release()
     stage.pass_ms(1_500)
     assert isinstance(a.answer(handle), Change)
