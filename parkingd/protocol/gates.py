@@ -50,7 +50,8 @@ GIVEN_UP_MS: Final = 2_000
 """A living owner whose heartbeats do not name its gate for this long has given it up: its disk
 fails, or another node has its name. Half: an owner that only resynchronises loses gates."""
 UNSERVED_MS: Final = 600
-"""After this long without being named, more than two heartbeats, the gate is shown as unowned."""
+"""After this long without being named, more than two heartbeats, the gate is shown as unowned; and
+nothing moves to who was not heard for as long."""
 CONTESTED_MEMORY_MS: Final = 3_600_000
 """How long a status tells that two nodes served a gate at once."""
 CONTESTED_AGAIN_MS: Final = 10_000
@@ -480,6 +481,7 @@ class Gates:
         return (
             member is not None
             and member.state is MemberState.ALIVE
+            and now.mono_ms - member.beat_ms < UNSERVED_MS
             and now.mono_ms - member.alive_since_ms >= shared.settings.young_ms
             and not self._membership.is_flapping(name, now)
         )

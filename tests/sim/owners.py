@@ -174,13 +174,27 @@ class Owners:
         target = next((m for m in cluster.running() if m.name == claim.target), None)
         if target is not None and not target.starting_over:
             lived_ms = cluster.time_ms - target.started_ms
-            if lived_ms < settings.young_ms * DRIFT:
+            is_young = lived_ms < settings.young_ms * DRIFT
+            if is_young and not self._takes_for_old(machine, target, lived_ms):
                 raise Violation(
                     "P5",
                     f"{machine.name} moves gate {claim.gate} to {target.name},"
                     f" which began {lived_ms} ms ago",
                     _gate_text(claim),
                 )
+
+    def _takes_for_old(self, machine: Machine, target: Machine, lived_ms: int) -> bool:
+        """It has not heard that this one began anew, and could not: it was cut off or slept, or
+        even the silence of the one before is shorter than what makes a node suspect."""
+        assert machine.node is not None
+        known = machine.node._shared.members.get(target.name)
+        if known is not None and known.incarnation == target.incarnation:
+            return False
+        up_ms = self._cluster.network.up_ms
+        linked_ms = min(up_ms(target.index, machine.index), up_ms(machine.index, target.index))
+        awake_ms = self._cluster.time_ms - machine.awake_ms
+        is_cut_off = min(linked_ms, awake_ms) < lived_ms
+        return is_cut_off or lived_ms < machine.settings.suspect_after_ms
 
     def _check_taken(self, machine: Machine, claim: Claim, before: Claim | None) -> None:
         """Nobody may be serving this gate whom everybody can hear; but for one who does not know
