@@ -4,8 +4,6 @@
     --seeds A:B [--jobs 2]      many; ends with the first failure, after showing its trace
     --corpus                    those that once failed
     --plant NAME                with a fault planted in the product: must be caught
-    --known P5:20               failures of this promise are a known defect: listed, and accepted
-                                in at most so many seeds; any other failure ends it as ever
 
 Exit status: 0 all passed, 128 no convergence, 129 a promise broken, 127 a crash or an assertion.
 With ``--plant`` 0 means caught and 1 that it was not.
@@ -40,7 +38,6 @@ def main() -> int:
     parser.add_argument(
         "--keep-going", action="store_true", help="do not end with the first failure"
     )
-    parser.add_argument("--known", metavar="PROMISE:MAX", help="a known defect, and how often")
     arguments = parser.parse_args()
     seeds: Sequence[int]
     if arguments.corpus:
@@ -61,12 +58,6 @@ def main() -> int:
             return 1
         print(f"  seed {failed[0].seed}: {failed[0].text.splitlines()[-1]}")
         return 0
-    known = [result for result in failed if _is_known(result, arguments)]
-    if known:
-        limit = int(arguments.known.partition(":")[2])
-        print(f"KNOWN DEFECT: {len(known)} of {len(results)} seeds, accepted up to {limit}")
-        if len(known) <= limit:
-            failed = [result for result in failed if result not in known]
     for result in failed[:1]:
         explain(result, arguments.plant)
     return failed[0].code if failed else 0
@@ -117,16 +108,9 @@ def play(seeds: Sequence[int], arguments: argparse.Namespace) -> list[Result]:
 
 def _is_over(result: Result, arguments: argparse.Namespace) -> bool:
     """A failure ends it; with a plant only one that the plant has made."""
-    if not result.code or arguments.keep_going or _is_known(result, arguments):
+    if not result.code or arguments.keep_going:
         return False
     return arguments.plant is None or not run(result.seed).code
-
-
-def _is_known(result: Result, arguments: argparse.Namespace) -> bool:
-    if not result.code or arguments.known is None or arguments.plant is not None:
-        return False
-    promise = arguments.known.partition(":")[0]
-    return result.text.splitlines()[-1].startswith(f"{promise}:")
 
 
 def _play_one(task: tuple[int, str | None], trace: Trace | None = None) -> Result:

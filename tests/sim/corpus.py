@@ -17,5 +17,9 @@ ONCE_FAILED: Final[dict[int, str]] = {
     40102: "an orphan recorded a stay anew that this very lot had known and closed",
     40338: "restarted members' late hellos made their clocks look slow",
     26220397: "who held void events was told so by a hello only, and greeted nobody any more",
+    64502571: "a claim that had left the logs was known by heartbeats, and two served its gate",
+    64502667: "a barrier had seen a claim of a lot that was no more, and opened for nobody",
+    64503081: "who missed a goodbye waited for ever for somebody else to suspect the one that left",
+    64503524: "two had changed places, and a third greeted neither where it had known the other",
 }
 """Seed -> what it showed, by number."""
