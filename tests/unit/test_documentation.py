@@ -136,9 +136,8 @@ def test_a_script_that_a_page_shows_is_there_and_knows_its_flags(arguments: list
         if module == "pytest":
             assert all((ROOT / name).exists() for name in arguments[2:] if "/" in name)
             return
-        source = ROOT / f"{module}.py"
-        if not source.exists():
-            source = ROOT / module / "__main__.py"
+        folder = ROOT / module
+        source = folder / "__main__.py" if folder.is_dir() else folder.with_suffix(".py")
         rest = arguments[2:]
     else:
         source, rest = ROOT / arguments[0], arguments[1:]
