@@ -303,8 +303,8 @@ class Membership:
     # --- what others hear ----------------------------------------------------------------
 
     def suspicions(self, now: Now) -> tuple[Suspicion, ...]:
-        """For the own heartbeat: suspects and the dead, who has left and is still waited for, and
-        strangers that do not answer us."""
+        """For the own heartbeat: suspects and the dead, strangers that do not answer us, and who
+        has left and is still waited for."""
         said = [
             Suspicion(m.name, m.incarnation, m.refutation, m.refused_ms is not None)
             for m in self._shared.members.all()
@@ -312,21 +312,22 @@ class Membership:
         ]
         if now.mono_ms >= self._quiet_until_ms:
             said += [
-                Suspicion(m.name, m.incarnation, m.refutation, False)
-                for m in self._shared.members.all()
-                if m.state is MemberState.LEFT and self._is_doubted(m, now)
-            ]
-            said += [
                 Suspicion(name, each.incarnation, each.refutation, each.refused)
                 for name, each in sorted(self._strangers.items())
                 if self._is_echoed(each, now)
             ]
+        said += [
+            Suspicion(m.name, m.incarnation, m.refutation, False)
+            for m in self._shared.members.all()
+            if m.doubted_ms is not None and self._is_doubted(m, m.doubted_ms, now)
+        ]
         return tuple(said[:SUSPICIONS_MAX])
 
-    def _is_doubted(self, member: Member, now: Now) -> bool:
+    def _is_doubted(self, member: Member, doubted_ms: int, now: Now) -> bool:
         """Somebody has missed its goodbye, and waits for others to suspect it too."""
-        fresh_ms = self._shared.settings.suspicion_fresh_ms
-        return member.doubted_ms is not None and now.mono_ms - member.doubted_ms <= fresh_ms
+        if member.state is not MemberState.LEFT or now.mono_ms < self._quiet_until_ms:
+            return False
+        return now.mono_ms - doubted_ms <= self._shared.settings.suspicion_fresh_ms
 
     def _is_said(self, stranger: Stranger, now: Now) -> bool:
         fresh_ms = self._shared.settings.suspicion_fresh_ms
