@@ -370,11 +370,12 @@ class Owners:
         return len(owners), since_ms
 
     def _is_mute(self, view: Shared) -> bool:
-        """Nobody in it may mint: each has come to a lot of others, none of whom has seen its join
-        (DESIGN section 4), and they are not there."""
-        return all(self._is_unknown(self._cluster.machines[index]) for index in view.members)
+        """Nobody in it may mint: each has come to a lot of others, none of whom has told it that
+        its join is on a disk (DESIGN section 4), and who could tell is not there."""
+        machines = [self._cluster.machines[index] for index in view.members]
+        return all(self._is_unknown(machine, machines) for machine in machines)
 
-    def _is_unknown(self, machine: Machine) -> bool:
+    def _is_unknown(self, machine: Machine, there: list[Machine]) -> bool:
         node = machine.node
         if node is None or node._shared.replica.is_join_known or node._founding.founded_here:
             return False
@@ -382,7 +383,7 @@ class Owners:
         roster = node.state.roster.members(vector, record.seals)
         if all(record.name_of(replica) == machine.name for replica in roster):
             return False
-        others = (m.node for m in self._cluster.running() if m is not machine)
+        others = (m.node for m in there if m is not machine)
         return not any(
             other is not None and other.state.context.contains(machine.replica, 1)
             for other in others
