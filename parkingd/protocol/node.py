@@ -161,6 +161,7 @@ class Node:
         )
         self._waits = Waits(shared, self._gates, self.is_synced, self.is_ready)
         self._exchanges_at_stop = 0
+        self._woke_ms = 0
         self._behind_of: str | None = None
         self._beat = 0
         self._next_beat_ms = now.mono_ms
@@ -586,13 +587,18 @@ class Node:
             self._gates.stop()
             self._replication.forget_pulls()
             self._exchanges_at_stop = self._replication.full_exchanges
+            self._woke_ms = now.mono_ms
             self._pull_all()
 
     def _resume(self, now: Now) -> None:
-        """After a long pause: an exchange has told what happened, or all others are dead to us. To
-        fall silent is not enough: it may be we who are cut off, and they serve our gates."""
-        has_exchanged = self._replication.full_exchanges > self._exchanges_at_stop
-        if self._gates.is_stopped and (has_exchanged or not self._gates.is_accompanied()):
+        """After a long pause: an exchange has told what happened, or all others are dead to us, and
+        what is in the sockets has been read: it may say that they are back. To fall silent is not
+        enough: it may be we who are cut off, and they serve our gates."""
+        if not self._gates.is_stopped:
+            return
+        has_read = now.mono_ms - self._woke_ms >= self.settings.pause_quiet_ms
+        is_alone = has_read and not self._gates.is_accompanied()
+        if is_alone or self._replication.full_exchanges > self._exchanges_at_stop:
             self._gates.resume(now)
 
     def is_joined(self) -> bool:

@@ -320,6 +320,38 @@ def test_who_wakes_cut_off_from_all_serves_nothing_before_they_are_dead_to_it() 
     assert is_whole([a, b, c])
 
 
+@pytest.mark.parametrize("sockets_first", [True, False])
+def test_who_was_alone_and_wakes_looks_first_who_has_come(sockets_first: bool) -> None:
+    """It knew of nobody when it fell asleep: that is old news by now."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    stage.cut("a")
+    a.stop()
+    stage.pass_ms(3_000)
+    a.start()
+    stage.pass_ms(1_000)
+    assert not serves(a)
+    a.pause()
+    stage.heal()
+    stage.pass_ms(6_000)
+    a.wake(sockets_first=sockets_first)
+    assert not serves(a)
+    assert a.node.counters["gates_claimed"] == 0
+    stage.pass_ms(5_000)
+    assert is_whole([a, b, c])
+
+
+def test_who_is_alone_serves_again_soon_after_it_woke() -> None:
+    stage = Stage()
+    (a,) = stage.found("a")
+    a.pause()
+    stage.pass_ms(10_000)
+    a.wake(sockets_first=False)
+    assert not serves(a)
+    stage.pass_ms(a.node.settings.pause_quiet_ms + 1_000)
+    assert serves(a) == {1, 2, 3, 4}
+
+
 @pytest.mark.parametrize("end", [Box.stop, Box.kill, lambda box: box.submit(Leave(), 10_000)])
 def test_an_owner_that_is_gone_leaves_no_warning_of_two_owners(
     end: Callable[[Box], object],
