@@ -68,6 +68,7 @@ from parkingd.protocol.effects import (
     Reply,
     Send,
     StartOver,
+    StartOverReason,
     StoredState,
     Subscribe,
 )
@@ -135,6 +136,7 @@ class Daemon:
         self._timer_due_ms = 0
         self._start_overs = 0
         self._retired: list[ReplicaId] = []
+        self._orphaned: list[ReplicaId] = []
         self._last_token = 0
         self._discovered: DiscoveryReady | None = None
         self._sources: list[Source] = []
@@ -279,6 +281,7 @@ class Daemon:
                 advertised=str(Address(self._addresses[0], self._port)),
                 configured=chosen_founding_keys(config),
                 retired=tuple(self._retired),
+                orphaned=tuple(self._orphaned),
             )
         except WireError as error:
             where = self._data_dir.database if self._data_dir is not None else "memory"
@@ -580,6 +583,8 @@ class Daemon:
             self._finish(StorageError(what, "keep the data directory, and report it with the log"))
             return
         self._retired.append(self._node.replica_id)
+        if start_over.reason is StartOverReason.ORPHANED:
+            self._orphaned.append(self._node.replica_id)
         waiting = self._node.unanswered()
         if self._store.close(STORE_CLOSE_S):
             # Its last commits were not reported any more: answer those who waited for them.

@@ -164,13 +164,17 @@ class Fences:
         self._begin(handle, name, gone, now)
         return None
 
-    def retire(self, replicas: tuple[ReplicaId, ...], now: Now) -> None:
+    def retire(
+        self, replicas: tuple[ReplicaId, ...], now: Now, unheard: tuple[ReplicaId, ...] = ()
+    ) -> None:
         """Let go of these ids, as soon as anybody has heard of them: ids that this very node has
-        given up, and fenced ones whose request ended without a seal."""
+        given up, and fenced ones whose request ended without a seal. ``unheard``: of these, whom
+        others may wait for though nothing of theirs is known here."""
         state = self._shared.replica.state
         roster = state.roster.members(state.context.vector, state.record.seals)
         under_way = {r for request in self._requests for r in request.replicas}
-        gone = tuple(r for r in replicas if r in roster and r not in under_way)
+        known = {*roster, *(r for r in unheard if r not in state.record.seals)}
+        gone = tuple(r for r in replicas if r in known and r not in under_way)
         if gone:
             self._begin(None, ", ".join(map(self._label, gone)), gone, now)
 

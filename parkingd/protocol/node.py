@@ -109,10 +109,13 @@ class Node:
         advertised: str | None = None,
         configured: frozenset[str] = frozenset(),
         retired: tuple[ReplicaId, ...] = (),
+        orphaned: tuple[ReplicaId, ...] = (),
     ) -> None:
         """``advertised``: own address for people. ``configured``: the founding values that were
         given rather than defaulted; a lot that differs from those is worth a warning.
-        ``retired``: ids that this process minted under and gave up; nobody need wait for them."""
+        ``retired``: ids that this process minted under and gave up; nobody need wait for them.
+        ``orphaned``: of these, who joined a lot and was never answered: members may have heard of
+        them though no event of theirs is known here."""
         self.settings = settings
         replica = Replica(settings, stored)
         self._shared = shared = Shared(
@@ -122,7 +125,7 @@ class Node:
         self._now = now
         for number, warning in enumerate(stored.warnings):
             shared.warnings[f"store_{number}"] = warning
-        self._retired = retired
+        self._retired, self._orphaned = retired, orphaned
         self._next_retiring_ms = now.mono_ms
         self._started_ms = now.mono_ms
         self._founding = Founding(shared)
@@ -662,7 +665,7 @@ class Node:
             ids.update(self.state.fenced_replicas())
             self._fences.mend_seals(now)
         if ids:
-            self._fences.retire(tuple(sorted(ids)), now)
+            self._fences.retire(tuple(sorted(ids)), now, unheard=self._orphaned)
 
     def _is_lowest_alive(self) -> bool:
         return all(self.replica_id < m.replica for m in self._shared.peers_in_lot())

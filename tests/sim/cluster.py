@@ -23,6 +23,7 @@ from parkingd.protocol.effects import (
     Reply,
     Send,
     StartOver,
+    StartOverReason,
     Stop,
     Subscribe,
 )
@@ -154,8 +155,10 @@ class Cluster:
         machine.process += 1
         self.checkers.loaded(machine, stored)
         seed = self._dice.getrandbits(48)
-        retired = tuple(machine.retired)
-        node = Node(machine.settings, stored, now=now, seed=seed, retired=retired)
+        retired, orphaned = tuple(machine.retired), tuple(machine.orphaned)
+        node = Node(
+            machine.settings, stored, now=now, seed=seed, retired=retired, orphaned=orphaned
+        )
         machine.begin(
             node, time_ms=self.time_ms, replica=stored.replica, incarnation=stored.incarnation
         )
@@ -184,6 +187,7 @@ class Cluster:
         self._close(machine)
         machine.off = off
         machine.retired.clear()
+        machine.orphaned.clear()
         if not keep:
             self.lose(machine)
         machine.disk.crash(self._dice, keep=keep, torn=torn)
@@ -230,6 +234,8 @@ class Cluster:
         self.say(machine, "over", f"{end.reason.name} keep={end.keep} pending={len(end.pending)}")
         machine.start_overs += 1
         machine.retired.append(machine.replica)
+        if end.reason is StartOverReason.ORPHANED:
+            machine.orphaned.append(machine.replica)
         if machine.start_overs > START_OVERS_MAX:
             raise Violation("livelock", f"{machine.name} started over {machine.start_overs} times")
         self.checkers.started_over(machine, end)

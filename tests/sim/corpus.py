@@ -21,5 +21,6 @@ ONCE_FAILED: Final[dict[int, str]] = {
     64502667: "a barrier had seen a claim of a lot that was no more, and opened for nobody",
     64503081: "who missed a goodbye waited for ever for somebody else to suspect the one that left",
     64503524: "two had changed places, and a third greeted neither where it had known the other",
+    64505178: "who was never answered took a new id, and nobody let go of the old one",
 }
 """Seed -> what it showed, by number."""

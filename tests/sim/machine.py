@@ -36,6 +36,7 @@ class Machine:
         self.durable_seq = 0
         self.start_overs = 0
         self.retired: list[int] = []
+        self.orphaned: list[int] = []
         """Ids that the present process has given up; a crash forgets them."""
         self.subscriptions: dict[str, int] = {}
         """By host: when what is published there is heard."""

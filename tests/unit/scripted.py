@@ -99,14 +99,24 @@ class Box:
 
     # --- process -------------------------------------------------------------------------
 
-    def start(self, *, knows: Iterable[str] = (), patient: bool = False) -> Box:
-        """Load the disk, make the node, and end its first round of discovery."""
+    def start(
+        self, *, knows: Iterable[str] = (), patient: bool = False, orphaned: tuple[int, ...] = ()
+    ) -> Box:
+        """Load the disk, make the node, and end its first round of discovery. ``orphaned``: ids
+        that it gave up before, as nobody had answered."""
         self.stop()
         now = self.now
         stored = self.disk.load(now.wall_ms)
         self.process += 1
         self.runs, self.is_paused, self.end = True, False, None
-        self.node = Node(self.settings, stored, now=now, seed=stored.replica)
+        self.node = Node(
+            self.settings,
+            stored,
+            now=now,
+            seed=stored.replica,
+            retired=orphaned,
+            orphaned=orphaned,
+        )
         self.replica, self.incarnation = stored.replica, stored.incarnation
         self.take()
         for name in knows:

@@ -483,3 +483,19 @@ def test_a_seal_that_names_what_no_disk_has_any_more_is_made_anew() -> None:
         assert box.node.state.roster.collectable(
             box.node.state.context.vector, box.node.state.sealed_heads()
         )
+
+
+def test_an_id_that_was_given_up_unanswered_is_let_go_by_the_very_node() -> None:
+    """a has heard of it in a vector, and not its join: nothing of it is known to its node."""
+    orphan = 0xABCD
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    b.stop()
+    a.node.state.roster.name((orphan,))
+    b.start(knows=["a"], orphaned=(orphan,))
+    stage.pass_ms(10_000)
+    for box in (a, b):
+        assert box.node.state.record.seals[orphan].upto == 0
+        assert box.node.state.roster.collectable(
+            box.node.state.context.vector, box.node.state.sealed_heads()
+        )
