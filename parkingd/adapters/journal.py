@@ -33,8 +33,9 @@ from parkingd.protocol.command_parsing import LineFilter, ReadJournal
 from parkingd.protocol.effects import Occurrence
 from parkingd.protocol.outcomes import ErrorCode, Failure
 
-RING_LINES: Final = 4_096
-"""Lines in memory: some minutes of a busy lot, about 2 MB."""
+RING_LINES: Final = 2_048
+"""Lines in memory: some minutes of a busy lot, about 1 MB. Half: watchers that are a little behind
+read the disk. Double: 10 bytes a car more in a lot of 100,000."""
 
 WAITING_MAX: Final = 256
 """Readers that wait, over all clients."""

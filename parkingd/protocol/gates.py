@@ -203,6 +203,12 @@ class Gates:
             # Two had claimed it at once: it has moved from one to the other.
             self._moved_ms[gate] = max(self._known_ms[gate], self._moved_ms.get(gate, 0))
 
+    def joined(self) -> None:
+        """A snapshot has been joined. Of claims to one gate it brings the greatest only: any that
+        is known here may have moved from who lost it."""
+        for gate, known_ms in self._known_ms.items():
+            self._moved_ms[gate] = max(known_ms, self._moved_ms.get(gate, 0))
+
     def _sync(self, now: Now) -> None:
         """Notice which gates have another greatest claim than when this was last called."""
         own = self._shared.settings.name

@@ -518,6 +518,7 @@ class Node:
             self._fences.start_over()
         if member is not None:
             self._shared.journal.joined(member, now)
+            self._gates.joined()
             self._replication.pull_soon(member)
 
     def _lot_shown(self) -> tuple[bytes | None, bool]:
@@ -591,6 +592,7 @@ class Node:
             self._replication.forget_pulls()
             self._exchanges_at_stop = self._replication.full_exchanges
             self._woke_ms = now.mono_ms
+            self._is_due_known = False
             self._pull_all()
 
     def _resume(self, now: Now) -> None:

@@ -14,6 +14,7 @@ ONCE_FAILED: Final[dict[int, str]] = {
     867: "a paused node found a minute of old heartbeats and thought its own clock wrong",
     3303: "a snapshot request came twice, and two freezes were mixed in one transfer",
     7190: "a seal named what its issuer's lost disk had taken along, and was waited for for ever",
+    20334: "a snapshot hid that a gate had moved, and it was moved again at once",
     40102: "an orphan recorded a stay anew that this very lot had known and closed",
     40338: "restarted members' late hellos made their clocks look slow",
     26220397: "who held void events was told so by a hello only, and greeted nobody any more",
