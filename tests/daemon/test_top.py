@@ -46,6 +46,8 @@ sys.exit(os.waitstatus_to_exitcode(status) % 256)
 """A shell of one job: it gives it the terminal, takes it back, and `fg` is any line."""
 
 ALTERNATE_SCREEN = 1049
+SYNCHRONIZED_UPDATE = 2026
+"""Until it is off, what has come is part of a frame."""
 AT_REST = {7, 25}
 """Lines wrap and there is a cursor, no alternate screen, no half of an update."""
 
@@ -100,7 +102,11 @@ class Window:
             assert self.read() or holds(), f"it ended before: {what}:\n{self.screen.text}"
 
     def until_shown(self, *words: str) -> None:
-        self.until(lambda: all(word in self.screen.text for word in words), f"{words} are shown")
+        def holds() -> bool:
+            is_whole = SYNCHRONIZED_UPDATE not in self.screen.modes
+            return is_whole and all(word in self.screen.text for word in words)
+
+        self.until(holds, f"{words} are shown")
 
     def end(self) -> int:
         """Wait for the exit status, reading what is still written."""
