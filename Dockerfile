@@ -16,6 +16,7 @@ COPY requirements.lock ./
 RUN python3 -m venv /opt/parkingd \
     && /opt/parkingd/bin/pip install --require-hashes --only-binary :all: -r requirements.lock
 COPY LICENSE README.md pyproject.toml setup.cfg ./
+COPY docs/man ./docs/man
 COPY parkingd ./parkingd
 # setuptools is in the lock because it builds this one package; at run time nothing needs it or pip.
 RUN /opt/parkingd/bin/pip install --no-deps --no-index --no-build-isolation '.[ops]' \
