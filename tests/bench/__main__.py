@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from tests.bench import (
     arrivals,
+    dashboard,
     failover,
     heartbeats,
     idle,
@@ -52,6 +53,9 @@ ROWS: Final[dict[str, Measure]] = {
     "read": reading.measure,
     "command": reading.measure_command,
     "scrape": scraping.measure,
+    "top": dashboard.measure,
+    "topkill": dashboard.measure_kill,
+    "topcut": dashboard.measure_cut,
     "simulator": simulator.measure,
 }
 """``import`` also measures the memory per car."""

@@ -1,8 +1,9 @@
 """Daemons as real processes: started, asked, looked at from outside and ended.
 
 A lot lives in a temporary directory of its own: one HOME (one cookie), one runtime directory, one
-data directory a node, all on the disk of that directory. Nodes are bound to loopback and find each
-other through the runtime directory; multicast DNS is off unless asked for.
+data directory a node, all on the disk of that directory. Nodes are bound to loopback, or each to
+the address of a machine of its own, and find each other through the runtime directory; multicast
+DNS is off unless asked for.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, Final
 from parkingd.adapters.client import ControlClient, Trouble
 from tests.bench.cars import ask
 from tests.bench.figures import BenchError
+from tests.net.network import Machine
 
 ROOT: Final = Path(__file__).parents[2]
 CLUSTER: Final = "default"
@@ -172,13 +174,17 @@ class Lot:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PARKINGD_", "XDG_"))}
         return kept | {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home)}
 
-    def start(self, name: str, *, mdns: bool = False) -> Node:
-        """Start a daemon, for the first time or again; returns at once."""
-        interpreter = [sys.executable]
+    def start(self, name: str, *, mdns: bool = False, machine: Machine | None = None) -> Node:
+        """Start a daemon, for the first time or again; returns at once. ``machine``: not on
+        loopback but there."""
+        host, interpreter = "127.0.0.1", [sys.executable]
+        if machine is not None:
+            assert machine.address is not None, "it is not plugged in"
+            host, interpreter = machine.address, [*machine.prefix, sys.executable]
         if self.profile is not None:
             out = self.profile / f"{self.home.name}-{name}.prof"
             interpreter += ["-m", "cProfile", "-o", str(out)]
-        command = [*interpreter, "-m", "parkingd", "--name", name, "--host", "127.0.0.1"]
+        command = [*interpreter, "-m", "parkingd", "--name", name, "--host", host]
         command += ["--log-format", "json", *(() if mdns else ("--no-mdns",))]
         command += self.flags
         log = self.home / f"{name}.log"
