@@ -13,7 +13,7 @@ from typing import Final
 
 from parkingd.adapters.document_values import Document
 from parkingd.cli.event_words import detail_of
-from parkingd.cli.render import as_json, in_colour, text_of
+from parkingd.cli.render import aligned, as_json, text_of, width_of
 
 COLUMNS: Final = ("seq", "time", "type", "plate", "gate", "member", "detail")
 
@@ -44,7 +44,8 @@ class EventLines:
         """Make a table's columns wide enough for these, before its header is written."""
         for event in events if self.form == "table" else ():
             cells = cells_of(event, "-")
-            self._widths = [max(pair) for pair in zip(self._widths, map(len, cells), strict=True)]
+            pairs = zip(self._widths, map(width_of, cells), strict=True)
+            self._widths = [max(pair) for pair in pairs]
 
     def lines(self, events: Sequence[Document]) -> Iterator[str]:
         """A line for each."""
@@ -61,11 +62,7 @@ class EventLines:
             return "\t".join(cells)
         if self.form == "csv":
             return csv_line(cells)
-        padded = [f"{cell:<{width}}" for cell, width in zip(cells, self._widths, strict=True)]
-        if self._colour:
-            word = cells[_TYPE]
-            padded[_TYPE] = in_colour(word) + " " * (self._widths[_TYPE] - len(word))
-        return "  ".join(padded).rstrip()
+        return aligned(cells, self._widths, _TYPE if self._colour else None)
 
 
 def cells_of(event: Document, empty: str) -> list[str]:

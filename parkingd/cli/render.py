@@ -14,6 +14,7 @@ Source: the command contract, section "JSON"; research on command conventions, 1
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -159,11 +160,11 @@ def as_table(document: Document, colour: bool) -> Iterator[str]:
         yield _EMPTY.get(kind, "(none)")
         return
     head = tuple(column.upper() for column in columns)
-    widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
-    yield _line(head, widths)
+    widths = [max(map(width_of, cells)) for cells in zip(head, *rows, strict=True)]
+    yield aligned(head, widths)
     state = columns.index("state") if "state" in columns else None
     for row in rows:
-        yield _line(row, widths, state if colour else None)
+        yield aligned(row, widths, state if colour else None)
 
 
 def _object_table(document: Document, colour: bool) -> Iterator[str]:
@@ -265,12 +266,26 @@ _WORDED: Final[Mapping[str, Callable[[Any], str]]] = {
 """Fields of a single object that people see in other words than programs."""
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], coloured: int | None = None) -> str:
-    padded = [f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)]
+def aligned(cells: Sequence[str], widths: Sequence[int], coloured: int | None = None) -> str:
+    """One line of a table; ``coloured`` is the place of its state word."""
+    shown = list(cells)
     if coloured is not None:
-        word = cells[coloured]
-        padded[coloured] = in_colour(word) + " " * (widths[coloured] - len(word))
-    return "  ".join(padded).rstrip()
+        shown[coloured] = in_colour(cells[coloured])
+    gaps = (width - width_of(cell) for cell, width in zip(cells, widths, strict=True))
+    return "  ".join(text + " " * gap for text, gap in zip(shown, gaps, strict=True)).rstrip()
+
+
+def width_of(text: str) -> int:
+    """In columns of a terminal: most letters of East Asia take two, marks on letters none."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_columns_of, text))
+
+
+def _columns_of(letter: str) -> int:
+    if unicodedata.category(letter) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def in_colour(word: str) -> str:

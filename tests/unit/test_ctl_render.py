@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from parkingd.adapters.document_values import Document, envelope
+from parkingd.cli.event_lines import EventLines
 from parkingd.cli.render import as_json, as_jsonl, as_table, as_tsv, printable
 
 MEMBERS = envelope(
@@ -100,6 +101,27 @@ def test_a_table_is_aligned_and_complete() -> None:
     head, gary, joe = as_table(MEMBERS, colour=False)
     assert head.split()[:2] == ["NAME", "STATE"]
     assert head.index("STATE") == gary.index("alive") == joe.index("dead")
+
+
+def test_letters_that_take_two_columns_and_marks_that_take_none_break_no_table() -> None:
+    plates = ["ABC123", "京都あ12", "A\u0301B1"]
+    items = [{"plate": plate, "since": "SINCE"} for plate in plates]
+    head, latin, wide, marked = as_table(
+        envelope("VehicleList", "gary", 0, {"items": items}), colour=False
+    )
+    assert head.index("SINCE") == latin.index("SINCE") == 10
+    assert wide.index("SINCE") == 7
+    assert marked.index("SINCE") == 11
+
+
+def test_events_with_wide_letters_line_up() -> None:
+    lines = EventLines("table")
+    events = [
+        {"seq": 1, "type": "entered", "plate": plate, "gate": 4, "member": "gary"}
+        for plate in ("ABC123", "京都あ1234")
+    ]
+    latin, wide = lines.lines(events)
+    assert latin.index("gary") == wide.index("gary") + 3
 
 
 def test_text_from_elsewhere_cannot_move_the_cursor_or_break_a_column() -> None:
