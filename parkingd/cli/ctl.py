@@ -30,6 +30,7 @@ from parkingd.cli.ctl_session import (
     report,
 )
 from parkingd.cli.journal_options import cut_program
+from parkingd.cli.streams import replace_closed_streams
 from parkingd.errors import LocalError
 
 
@@ -99,6 +100,7 @@ def _wants_json(argv: Sequence[str]) -> bool:
 
 def _prepare_process() -> None:
     sys.excepthook = _report_bug
+    replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -27,6 +27,7 @@ from parkingd import __version__
 from parkingd.adapters.ops.extra import require_extra
 from parkingd.cli.flag_parser import Entry, Example, FlagParser, HelpPage, Section, as_text
 from parkingd.cli.logs import configure_logging
+from parkingd.cli.streams import replace_closed_streams
 from parkingd.config import Config, load_config
 from parkingd.config.options import (
     DEFAULT,
@@ -90,6 +91,7 @@ _log = logging.getLogger("parkingd")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status. ``arguments``: without the program's name."""
     config: Config | None = None
+    replace_closed_streams()
     try:
         given = _parse(sys.argv[1:] if arguments is None else arguments)
         if given.help:

@@ -299,6 +299,19 @@ def test_output_that_nobody_takes_is_no_traceback(target: str):
     assert done.returncode == (0 if target == "pipe" else 2)
 
 
+@pytest.mark.parametrize("module", ["parkingd.cli.parkingd", "parkingd.cli.ctl"])
+def test_closed_standard_streams_are_no_bug(module: str):
+    code = f"import sys; from {module} import main; sys.exit(main())"
+    for closed, flag, status in (
+        (">&-", "--version", 0),
+        ("<&- >&- 2>&-", "--help", 0),
+        ("2>&-", "--nope", 2),
+    ):
+        line = f'exec "$0" -c "$1" {flag} {closed}'
+        done = subprocess.run(["sh", "-c", line, sys.executable, code], capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+
+
 def test_neither_the_loop_nor_discovery_nor_the_database_are_loaded_to_check_a_configuration():
     code = (
         "import sys; from parkingd.cli.parkingd import main; main(['--check-config']);"
