@@ -342,4 +342,8 @@ def _copy(database: Database, path: Path, between_steps: Callable[[], None]) -> 
         finally:
             partial.unlink(missing_ok=True)
     except (sqlite3.Error, OSError) as error:
-        raise StorageError(f"cannot write the backup {path}: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise StorageError(
+            f"cannot write the backup {path}: {why}",
+            hint="name a file in a folder that the daemon can write to",
+        ) from error

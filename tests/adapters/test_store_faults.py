@@ -514,8 +514,10 @@ def test_a_backup_is_one_private_file_and_refuses_to_overwrite(tmp_path: Path) -
     assert "exists" in str(refused)
     assert (copies / "one.db").read_bytes() == content
     failed = node.back_up(tmp_path / "nowhere" / "one.db")
-    assert failed is not None
-    assert "No such file" in str(failed)
+    assert isinstance(failed, StorageError)
+    missing = tmp_path / "nowhere" / "one.db"
+    assert str(failed) == f"cannot write the backup {missing}: No such file or directory"
+    assert "folder" in failed.hint
     node.commit(record(1))
     node.close()
 
