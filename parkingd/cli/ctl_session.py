@@ -89,6 +89,9 @@ TIMEOUT_S: Final = 5.0
 _LONGER_TIMEOUTS_S: Final[Mapping[str, float]] = {"wait": 30.0, "leave": 15.0, "backup": 60.0}
 """A leaving node waits up to 8 s for others; a copy takes what the disk takes."""
 
+_VERB: Final = re.compile(r"^[a-z_]+: ")
+"""What the daemon calls the request it could not read; people know the command they typed."""
+
 _REQUEST_ID: Final = re.compile(rf"[0-9a-fA-F]{{{REQUEST_ID_DIGITS}}}")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -100,6 +103,7 @@ class Session:
 
     def __init__(self, command: str, args: Namespace, environ: Mapping[str, str]) -> None:
         """Raises UsageError for values that make no sense."""
+        self._command = command
         self.args = args
         self.out: TextIO = sys.stdout
         self.err: TextIO = sys.stderr
@@ -220,6 +224,9 @@ class Session:
             if trouble.code != STORAGE_FAILED:  # Then the daemon has said how it stands.
                 reason += f"; {self.may_have}"
             hint = self._how_to_repeat()
+        if trouble.code == "usage":
+            reason = _VERB.sub("", reason)
+            hint = hint or f"see {PROGRAM} {self._command} --help"
         shown = trouble._replace(reason=reason, hint=hint or _NEXT_STEPS.get(trouble.code, ""))
         report(self.err, self.wants_json, shown)
         return exit_status(trouble.code)

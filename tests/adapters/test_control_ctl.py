@@ -499,6 +499,14 @@ def test_the_environment_stands_in_for_flags(
     assert ctl("lot").status == 2
 
 
+def test_what_the_daemon_cannot_read_is_said_in_the_words_that_were_typed(
+    ctl: Ctl, server: RunningServer
+) -> None:
+    complaint, advice = ctl("gate", "close", "0").err.splitlines()
+    assert complaint == f"parkingd-ctl: gate is not an integer of 1 to {2**31 - 1}"
+    assert advice == "  see parkingd-ctl gate --help"
+
+
 def test_a_socket_of_another_user_is_not_permitted(
     ctl: Ctl, server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
