@@ -145,4 +145,10 @@ def check_log(namespace: argparse.Namespace) -> None:
 
 def _insist(flag: str, value: float | None, least: float, most: float) -> None:
     if value is not None and not least <= value <= most:
-        raise UsageError(f"{flag} {value:g} is out of range", f"from {least:g} to {most:g}")
+        raise UsageError(
+            f"{flag} {_number(value)} is out of range", f"from {_number(least)} to {_number(most)}"
+        )
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"

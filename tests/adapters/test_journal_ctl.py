@@ -414,3 +414,4 @@ def test_a_flag_that_makes_no_sense_is_one_line(ctl: Ctl, line: str, says: str) 
     assert run.status == 2
     assert says in run.err.splitlines()[0]
     assert len(run.err.splitlines()) == 2
+    assert "e+" not in run.err
