@@ -7,12 +7,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgpack
 import pytest
+import zmq
 
 from parkingd.adapters.rundir import ControlLock, control_socket_path
 from parkingd.cli import ctl_target
@@ -505,6 +509,43 @@ def test_what_the_daemon_cannot_read_is_said_in_the_words_that_were_typed(
     complaint, advice = ctl("gate", "close", "0").err.splitlines()
     assert complaint == f"parkingd-ctl: gate is not an integer of 1 to {2**31 - 1}"
     assert advice == "  see parkingd-ctl gate --help"
+
+
+@contextmanager
+def newer_daemon(path: Path) -> Iterator[None]:
+    """It answers everything, in a version of the control protocol that is to come."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    router = context.socket(zmq.ROUTER)
+    router.bind(f"ipc://{path}")
+    stopped = threading.Event()
+
+    def answer() -> None:
+        while not stopped.is_set():
+            if router.poll(20):
+                sender, _ = router.recv_multipart()
+                router.send_multipart([sender, msgpack.packb({"v": 2, "id": 1, "last": True})])
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        context.destroy(linger=0)
+
+
+@pytest.mark.parametrize("line", ["lot", "track ABC123 1", "watch", "top --once"])
+def test_a_daemon_of_another_version_is_no_daemon_for_this_command(
+    ctl: Ctl, tmp_path: Path, line: str
+) -> None:
+    path = tmp_path / "newer.ctl"
+    with newer_daemon(path):
+        run = ctl(*line.split(), "--control", f"ipc://{path}")
+    assert run.status == 3
+    complaint, advice = run.err.splitlines()
+    assert complaint == "parkingd-ctl: newer answered in another version of the control protocol"
+    assert advice == "  use the parkingd-ctl of the daemon's version"
 
 
 def test_a_socket_of_another_user_is_not_permitted(

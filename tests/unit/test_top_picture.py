@@ -73,7 +73,7 @@ def test_a_frame_of_the_demonstration_is_printed_without_a_daemon(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert main(["top", "--demo", "--once"]) == 0
+    assert main(["top", "--demo", "--once", "-o", "table"]) == 0
     printed = capsys.readouterr().out
     assert "OVERBOOKED by 3" in printed
     assert max(map(len, printed.splitlines())) <= 80

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from parkingd.adapters.client import CODE_NO_DAEMON, CODE_TIMED_OUT, Trouble
+from parkingd.adapters.client import CODE_TIMED_OUT, Trouble
 from parkingd.cli.ctl_session import EXIT_DONE, Session
 from parkingd.cli.top.demo import NOW as DEMO_NOW
 from parkingd.cli.top.demo import demo_model
@@ -55,7 +55,7 @@ SVG_DESCRIPTION: Final = (
 def run_top(session: Session, environ: Mapping[str, str]) -> int:
     """The command; its exit status. Raises UsageError."""
     args = session.args
-    if args.output is not None:
+    if args.output not in (None, "table"):
         raise UsageError("top draws for people", "for programs: parkingd-ctl status --json")
     single = args.once or args.svg is not None
     if args.demo and not single:
@@ -126,7 +126,7 @@ def _look_once(path: Path, timeout_s: float) -> Model | Trouble:
             for message in feed.take():
                 model = after(model, message)
             if model.lost is not None:
-                return Trouble(CODE_NO_DAEMON, model.lost.reason)
+                return Trouble(model.lost.code, model.lost.reason, model.lost.hint)
             if model.polled is not None and not looked:
                 looked, until_s = True, min(until_s, time.monotonic() + EVENTS_WAIT_S)
             if looked and model.groups is not None and model.tells_events is not None:

@@ -148,7 +148,7 @@ class Feed:
             if trouble is None or self._stopping.is_set():
                 return
             if act == self._look and not _is_late(trouble):
-                self._say(Lost(read_moment(), trouble.reason))
+                self._say(Lost(read_moment(), trouble.reason, trouble.code, trouble.hint))
             self._stopping.wait(retry_s)
             retry_s = min(2 * retry_s, RETRY_S_MAX)
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, TypeAlias, assert_never
 
+from parkingd.adapters.client import CODE_NO_DAEMON
 from parkingd.adapters.document_values import Document
 from parkingd.cli.top.reading import (
     Event,
@@ -111,6 +112,8 @@ class Lost:
 
     at: Moment
     reason: str
+    code: str = CODE_NO_DAEMON
+    hint: str = ""
 
 
 Message: TypeAlias = Polled | Compared | Told | TellsNothing | Lost
