@@ -354,5 +354,9 @@ def test_wide_letters_take_two_columns_and_are_never_cut_in_two() -> None:
     assert plain_text(cells(line("車" * 4), 8)) == "車" * 4
 
 
+def test_without_unicode_what_cannot_be_written_keeps_its_place() -> None:
+    assert plain_text(cells(line("a車e\u0301é|"), 9, ascii_only=True)).rstrip() == "a??e?|"
+
+
 def test_a_letter_that_takes_no_column_stays_with_the_one_before() -> None:
     assert [cell.text for cell in cells(line("e\u0301x"), 3)] == ["e\u0301", "x", " "]

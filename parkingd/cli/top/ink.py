@@ -130,14 +130,15 @@ def cells(made: Line, width: int, ascii_only: bool = False) -> Row:
     row: list[Cell] = []
     styles = _styles(made)
     for letter, style in zip(made.plain, styles, strict=True):
-        text = letter if not ascii_only or letter.isascii() else "?"
-        columns = 1 if text.isascii() else cell_len(text)
-        if columns == 0 and row:  # It belongs to the letter before.
-            row[-1] = Cell(row[-1].text + text, row[-1].style)
-        elif columns == 2 and letter == text:
-            row += (Cell(text, style), Cell("", style))
+        columns = 1 if letter.isascii() else cell_len(letter)
+        if ascii_only and not letter.isascii():
+            row += [Cell("?", style)] * columns  # As wide as what it stands for.
+        elif columns == 0 and row:  # It belongs to the letter before.
+            row[-1] = Cell(row[-1].text + letter, row[-1].style)
+        elif columns == 2:
+            row += (Cell(letter, style), Cell("", style))
         elif columns == 1:
-            row.append(Cell(text, style))
+            row.append(Cell(letter, style))
     if len(row) > width and row[width].text == "":
         row[width - 1] = BLANK  # Half a wide character cannot be shown.
     del row[width:]
