@@ -4,7 +4,8 @@
 Starts three daemons, lets the cars of a real day (`data/`) in and out at their gates, a few hundred
 times as fast as they came, and pulls the plug of a daemon now and then, to start it again a while
 later. Shows `parkingd-ctl top` over it: q or Ctrl-C leaves, ? lists its keys. Nothing is left
-behind, however it ends. Without a terminal it says what happens and ends with one frame.
+behind, however it ends. Without a terminal, or on one that cannot move its cursor, it says what
+happens and ends with one frame.
 
     python examples/demo.py
     python examples/demo.py --speed 60 --minutes 10 --kill-every 60
@@ -13,6 +14,7 @@ behind, however it ends. Without a terminal it says what happens and ends with o
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -60,7 +62,8 @@ class Dashboard:
         self._cluster = cluster
         self._command = [str(cluster.find("parkingd-ctl")), "--name", SHOWN, "top"]
         self._top: subprocess.Popen[bytes] | None = None
-        self.is_shown = sys.stdin.isatty() and sys.stdout.isatty()
+        has_cursor = os.environ.get("TERM", "dumb") not in ("", "dumb")
+        self.is_shown = has_cursor and sys.stdin.isatty() and sys.stdout.isatty()
 
     def __enter__(self) -> Dashboard:
         if self.is_shown:

@@ -16,6 +16,7 @@ import pytest
 from car_park_day import Movement, read_day, steps_of
 from demo import BEGINS_AT_S, INTERRUPTED, Dashboard, Show, arrivals_of, opening_of
 from lane_computers import LaneComputers
+from local_cluster import LocalCluster
 from replay_day import DATA, DAYS
 
 from tests.emulator import Emulator
@@ -104,6 +105,18 @@ def test_the_demonstration_shows_daemons_that_die_and_ctrl_c_leaves_nothing_behi
         assert "Traceback" not in window.screen.text
     finally:
         window.close()
+
+
+@pytest.mark.parametrize(("term", "is_shown"), [("xterm", True), ("dumb", False), ("", False)])
+def test_a_terminal_that_cannot_move_its_cursor_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, term: str, is_shown: bool
+) -> None:
+    leader, follower = os.openpty()
+    with open(leader), open(follower) as keys, open(os.dup(follower), "w") as screen:
+        monkeypatch.setattr(sys, "stdin", keys)
+        monkeypatch.setattr(sys, "stdout", screen)
+        monkeypatch.setenv("TERM", term)
+        assert Dashboard(LocalCluster()).is_shown == is_shown
 
 
 class FakeNodes(LaneComputers):
