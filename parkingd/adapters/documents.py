@@ -200,6 +200,8 @@ def _member_list(members: MemberList) -> Document:
                 "rtt_ms": member.rtt_ms,
                 "gates": member.gates,
                 "version": member.version,
+                "events_behind": member.events_behind,
+                "synced_s": member.synced_s,
             }
             for member in members.items
         ]

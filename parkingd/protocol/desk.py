@@ -280,13 +280,17 @@ class Desk:
 
 def invalid_plate(text: str) -> Failure:
     """The text cannot be normalised to a plate."""
-    shown = text if text.isprintable() and len(text) <= 32 else ascii(text[:32])
-    return Failure(ErrorCode.INVALID_PLATE, f"{shown!r} is {NOT_A_PLATE}")
+    shown = repr(text) if text.isprintable() else ascii(text[:32])
+    if len(text) > 32:
+        shown = f"{text[:32]!a}..."
+    hint = "give it as typed or read, such as 'KA 12 AB 3456'"
+    return Failure(ErrorCode.INVALID_PLATE, f"{shown} is {NOT_A_PLATE}", hint)
 
 
 def not_inside(plate: str) -> Failure:
     """The plate has no stay here."""
-    return Failure(ErrorCode.NOT_INSIDE, f"{plate} is not inside")
+    hint = "`parkingd-ctl vehicles` lists who is"
+    return Failure(ErrorCode.NOT_INSIDE, f"{plate} is not inside", hint)
 
 
 def reused() -> Failure:

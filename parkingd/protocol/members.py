@@ -50,6 +50,8 @@ class Member:
     final_seq: int | None = None
     refutation: int = 0
     """The highest that it, or anybody who suspects it, has named."""
+    synced_ms: int | None = None
+    """Own monotonic milliseconds at which everything that it had was here; None: not yet."""
     alive_since_ms: int = 0
     """Own monotonic milliseconds at which it was last found alive."""
     gates: tuple[tuple[int, int], ...] | None = None

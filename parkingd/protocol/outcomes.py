@@ -170,6 +170,11 @@ class MemberRow:
     rtt_ms: float | None
     gates: int
     version: str
+    events_behind: int | None = None
+    """So many of the events that are here are not known to be on its disk: it says every 2 s what
+    is. None for itself, and before it has said so."""
+    synced_s: float | None = None
+    """Seconds since everything that it had was here; None for itself, and before that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -273,6 +273,7 @@ class Replication:
             self.pull_soon(member)
         if context.covers(theirs):
             self.full_exchanges += 1
+            member.synced_ms = now.mono_ms
             # What a member holds in memory only, a crash would let it forget.
             self._agreed(theirs if reply.durable is None else from_wire(reply.durable), now)
             if not shared.replica.is_join_known and self._next_sync_ms is not None:

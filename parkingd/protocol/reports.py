@@ -26,7 +26,7 @@ from parkingd.core.stays import stay_since_ms
 from parkingd.protocol.codec import unpack_event_untrusted
 from parkingd.protocol.desk import invalid_plate
 from parkingd.protocol.gates import Gates
-from parkingd.protocol.members import MemberState
+from parkingd.protocol.members import Member, MemberState
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.outbox import STORAGE_WARNING
 from parkingd.protocol.outcomes import (
@@ -146,10 +146,21 @@ class Reports:
                 m.rtt_ms,
                 served[m.name],
                 m.version,
+                self._events_behind(m),
+                None if m.synced_ms is None else max(0, now.mono_ms - m.synced_ms) / 1000,
             )
             for m in shared.members.all()
         )
         return MemberList((own, *others))
+
+    def _events_behind(self, member: Member) -> int | None:
+        state = self._shared.replica.state
+        durable = state.roster.durable.get(member.replica)
+        if durable is None:
+            return None
+        return sum(
+            max(0, upto - durable.get(origin, 0)) for origin, upto in state.context.vector.items()
+        )
 
     def gates(self, now: Now) -> tuple[GateRow, ...]:
         """Every gate, by number."""

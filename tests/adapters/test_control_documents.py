@@ -186,6 +186,8 @@ def test_items_have_the_fields_of_the_contract() -> None:
         "rtt_ms",
         "gates",
         "version",
+        "events_behind",
+        "synced_s",
     }
     assert first(ReadGates()) == {
         "gate": 1,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from parkingd.protocol.commands import Leave, ReadCandidates
+from parkingd.protocol.commands import Leave, ReadCandidates, ReadMembers
 from parkingd.protocol.effects import Stop
 from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure
 from parkingd.protocol.messages import Goodbye, Heartbeat, Hello, Message
-from parkingd.protocol.outcomes import CandidateList
+from parkingd.protocol.outcomes import CandidateList, MemberList
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
     beats,
@@ -431,3 +431,20 @@ def test_a_member_of_another_protocol_version_is_dead_after_its_silence_and_disc
     a.observe(ConnectionFailed(b.address, LinkFailure.PROTOCOL_VERSION))
     seen = {row.name: row.state for row in a.ask(ReadCandidates(), CandidateList).items}
     assert seen["b"] == "protocol_version"
+
+
+def test_a_member_that_has_not_stored_what_is_here_is_that_many_events_behind() -> None:
+    stage = Stage()
+    a, _ = stage.found("a", "b", gates=1)
+    row = {row.name: row for row in a.ask(ReadMembers(), MemberList).items}
+    assert (row["a"].events_behind, row["a"].synced_s) == (None, None)
+    stage.cut("b")
+    for number in range(3):
+        a.track(f"KA{number}")
+    row = {row.name: row for row in a.ask(ReadMembers(), MemberList).items}
+    assert row["b"].events_behind == 3
+    assert row["b"].synced_s is not None
+    stage.heal()
+    stage.pass_ms(6_000)
+    row = {row.name: row for row in a.ask(ReadMembers(), MemberList).items}
+    assert row["b"].events_behind == 0

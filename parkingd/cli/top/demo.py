@@ -140,11 +140,13 @@ _MEMBERS: Final = [
         "version": "0.1.0",
         "address": address,
         "incarnation": 1,
+        "events_behind": behind,
+        "synced_s": synced_s,
     }
-    for name, state, heard_s, rtt_ms, gates, address in (
-        ("gary", "alive", 0.0, None, 2, "10.0.0.1:7744"),
-        ("harry", "suspect", 1.6, 0.9, 1, "10.0.0.3:7744"),
-        ("larry", "alive", 0.1, 0.4, 1, "10.0.0.2:7744"),
+    for name, state, heard_s, rtt_ms, gates, address, behind, synced_s in (
+        ("gary", "alive", 0.0, None, 2, "10.0.0.1:7744", None, None),
+        ("harry", "suspect", 1.6, 0.9, 1, "10.0.0.3:7744", 14, 3.1),
+        ("larry", "alive", 0.1, 0.4, 1, "10.0.0.2:7744", 0, 0.9),
     )
 ]
 

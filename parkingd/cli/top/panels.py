@@ -309,12 +309,28 @@ def _facts(model: Model) -> list[str]:
         model.rate(name) for name in ("events_received", "bytes_in", "bytes_out")
     )
     synced = "in sync" if model.synced else "not in sync yet"
+    behind = _behind(model)
     if events is None or received is None or sent is None:
-        return [synced]
+        return [synced, *behind]
     return [
         f"{synced}, {events:.1f} events/s in",
         f"{received / 1_000:.1f} KB/s in, {sent / 1_000:.1f} out",
+        *behind,
     ]
+
+
+def _behind(model: Model) -> list[str]:
+    """Who lacks events, and when this node last had all of another's."""
+    facts = []
+    ages = [member.synced_s for member in model.members if member.synced_s is not None]
+    if ages:
+        facts.append(f"last full sync {min(ages):.0f} s ago")
+    facts += [
+        f"{member.name}: {member.events_behind} events behind"
+        for member in model.members
+        if member.events_behind
+    ]
+    return facts
 
 
 # --- events --------------------------------------------------------------------------------------

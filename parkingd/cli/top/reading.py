@@ -49,6 +49,10 @@ class Member:
     address: str
     incarnation: int
     is_self: bool
+    events_behind: int | None = None
+    """Of what the asked one has; None: not known."""
+    synced_s: float | None = None
+    """Seconds since the asked one had all of it; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +126,15 @@ def read_members(document: Document) -> tuple[Member, ...]:
             read_text(item.get("address")),
             read_number(item.get("incarnation")),
             is_self=item.get("name") == document.get("node"),
+            events_behind=_whole(item.get("events_behind")),
+            synced_s=_real(item.get("synced_s")),
         )
         for item in _maps(document)
     )
+
+
+def _whole(value: object) -> int | None:
+    return None if value is None else read_number(value)
 
 
 def read_gates(document: Document) -> tuple[Gate, ...]:
