@@ -125,10 +125,10 @@ class ScriptedDaemon:
 class Listener:
     """A feed, and all that it has said."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, interval_s: float) -> None:
         self.messages: list[Message] = []
         self.woken = threading.Event()
-        self.feed = Feed(path, 0.05, 1.0, self.woken.set)
+        self.feed = Feed(path, interval_s, 1.0, self.woken.set)
 
     def heard(self, kind: type[Message], count: int = 1) -> Callable[[], bool]:
         def has() -> bool:
@@ -165,8 +165,8 @@ def scripted(path: Path) -> Iterator[ScriptedDaemon]:
 
 
 @contextmanager
-def listening(path: Path) -> Iterator[Listener]:
-    listener = Listener(path)
+def listening(path: Path, interval_s: float = 0.05) -> Iterator[Listener]:
+    listener = Listener(path, interval_s)
     hook = threading.excepthook
     listener.feed.start()
     try:
@@ -201,6 +201,15 @@ def test_a_node_that_is_not_ready_yet_is_shown_without_gates(path: Path) -> None
             eventually(listener.heard(Polled, 2))
             assert listener.model.gates == ()
             assert listener.model.lost is None
+
+
+@pytest.mark.parametrize("kind", ["member_suspect", "gate_claimed"])
+def test_what_changes_members_or_gates_is_looked_at_at_once(path: Path, kind: str) -> None:
+    with scripted(path) as daemon, listening(path, interval_s=3_600) as listener:
+        eventually(listener.heard(Polled))
+        eventually(listener.heard(Told))
+        daemon.tell(event(1, kind))
+        eventually(listener.heard(Polled, 2))
 
 
 def test_events_are_passed_on_as_they_are_told(path: Path) -> None:

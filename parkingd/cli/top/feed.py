@@ -48,6 +48,10 @@ RETRY_S_MAX: Final = 3.0
 COMPARE_S: Final = 2.0
 """Roots are compared no more often: every member is asked for its own."""
 
+LOOK_AT: Final = ("member_", "gate_")
+"""Events of these types change what the other panels show: it is looked at again at once, at most
+once in `SLICE_S`."""
+
 WATCH_S: Final = 10
 """So long one question waits for an event."""
 
@@ -222,6 +226,8 @@ class Feed:
         missed = _number(page, "missed") if wait_s else 0
         if items or missed or not wait_s:
             self._say(Told(read_moment(), items, missed))
+            if wait_s and any(str(item.get("type", "")).startswith(LOOK_AT) for item in items):
+                self._again.set()  # Who looks next second would show an old state beside it.
         self._told_seq = _number(page, "next")
         if wait_s and self._told_seq == _number(page, "last"):
             self._stopping.wait(SLICE_S)  # In a storm: not one by one.
