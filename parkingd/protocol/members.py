@@ -50,6 +50,9 @@ class Member:
     final_seq: int | None = None
     refutation: int = 0
     """The highest that it, or anybody who suspects it, has named."""
+    replaces: int = 0
+    """The highest incarnation of this name in whose place it was admitted here: greater than its
+    own, where a clock was put back and a disk lost."""
     synced_ms: int | None = None
     """Own monotonic milliseconds at which everything that it had was here; None: not yet."""
     alive_since_ms: int = 0

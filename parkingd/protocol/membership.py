@@ -160,6 +160,8 @@ class Membership:
         """A hello made this a member, in place of ``known``."""
         self._strangers.pop(member.name, None)
         member.alive_since_ms = now.mono_ms
+        if known is not None and known is not member:
+            member.replaces = max(known.incarnation, known.replaces)
         self._is_due = True
         was_up = known is not None and known.state in (MemberState.ALIVE, MemberState.SUSPECT)
         if was_up and known is not member:
@@ -167,7 +169,14 @@ class Membership:
 
     # --- strangers -----------------------------------------------------------------------
 
+    def _is_replaced(self, name: str, incarnation: int) -> bool:
+        """Another node of this name was admitted here in the place of this one, or a later one."""
+        member = self._shared.members.get(name)
+        return member is not None and incarnation <= member.replaces
+
     def _note_stranger(self, suspicion: Suspicion, now: Now) -> None:
+        if self._is_replaced(suspicion.name, suspicion.incarnation):
+            return
         stranger = self._strangers.get(suspicion.name)
         if stranger is None or stranger.incarnation < suspicion.incarnation:
             if len(self._strangers) >= SUSPICIONS_MAX:
@@ -263,7 +272,8 @@ class Membership:
         if member.state is MemberState.DEAD or now.mono_ms < self._quiet_until_ms:
             return member.state
         stranger = self._strangers.get(member.name)
-        if stranger is not None and stranger.incarnation > member.incarnation:
+        latest = max(member.incarnation, member.replaces)
+        if stranger is not None and stranger.incarnation > latest:
             return MemberState.DEAD  # There is a later one, never met here: this one is over.
         is_over = silence_ms >= settings.dead_after_ms
         if is_over and self._is_confirmed(member.name, member.incarnation, member.refutation, now):
@@ -314,7 +324,7 @@ class Membership:
             said += [
                 Suspicion(name, each.incarnation, each.refutation, each.refused)
                 for name, each in sorted(self._strangers.items())
-                if self._is_echoed(each, now)
+                if self._is_echoed(each, now) and not self._is_replaced(name, each.incarnation)
             ]
         said += [
             Suspicion(m.name, m.incarnation, m.refutation, False)

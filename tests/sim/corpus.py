@@ -17,6 +17,7 @@ ONCE_FAILED: Final[dict[int, str]] = {
     20334: "a snapshot hid that a gate had moved, and it was moved again at once",
     40102: "an orphan recorded a stay anew that this very lot had known and closed",
     40338: "restarted members' late hellos made their clocks look slow",
+    70149: "a new node of a name, with a clock put back, died of what was said of the one before",
     26220397: "who held void events was told so by a hello only, and greeted nobody any more",
     64502571: "a claim that had left the logs was known by heartbeats, and two served its gate",
     64502667: "a barrier had seen a claim of a lot that was no more, and opened for nobody",

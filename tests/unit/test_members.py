@@ -448,3 +448,21 @@ def test_a_member_that_has_not_stored_what_is_here_is_that_many_events_behind() 
     stage.pass_ms(6_000)
     row = {row.name: row for row in a.ask(ReadMembers(), MemberList).items}
     assert row["b"].events_behind == 0
+
+
+def test_what_is_said_of_the_one_before_is_no_evidence_against_who_took_its_place() -> None:
+    """Its disk is lost and its clock was put back, so that the old incarnation is the greater."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    c.stop(keep=False)
+    wait_until(stage, lambda: state(a, "c") == "suspect" == state(b, "c"))
+    c.skew_ms -= 60_000
+    c.start(knows=["a", "b"])
+    wait_until(stage, lambda: state(a, "c") == "alive" == state(b, "c"))
+    known = next(m for m in a.node.members if m.name == "c")
+    assert known.incarnation == c.incarnation < known.replaces
+    stage.cut("c")
+    stage.pass_ms(1_500)
+    assert (state(a, "c"), state(b, "c")) == ("suspect", "suspect")
+    stage.pass_ms(2_000)
+    assert (state(a, "c"), state(b, "c")) == ("dead", "dead")
