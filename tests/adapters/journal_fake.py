@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import zmq
-
-from parkingd.adapters.control_wire import Reply, Request, decode_request_untrusted, encode_reply
-from parkingd.adapters.rundir import ControlLock, control_socket_path
+from parkingd.adapters.control_wire import Reply, Request
+from parkingd.adapters.rundir import control_socket_path
 from tests.adapters.control_fake import NOON, NOON_MS
-
-POLL_MS = 10
+from tests.adapters.stand_in import StandIn
 
 
 def event(seq: int, kind: str = "admitted", **more: object) -> dict[str, Any]:
@@ -23,54 +19,30 @@ def event(seq: int, kind: str = "admitted", **more: object) -> dict[str, Any]:
     return {"seq": seq, "type": kind, "time": NOON, "member": "gary"} | place | more
 
 
-class JournalDaemon:
+class JournalDaemon(StandIn):
     """Answers ``journal``; ``events`` may be appended to while it runs."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.events: list[dict[str, Any]] = []
         self.answers = True
         self.asked: list[dict[str, Any]] = []
-        self.start()
+        super().__init__(path)
 
-    def start(self) -> None:
-        self._lock = ControlLock.acquire(self.path)
-        self._ended, self._bound = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        assert self._bound.wait(5)
+    def begin(self) -> None:
+        self._waiting: list[tuple[bytes, Request, float]] = []
 
-    def stop(self) -> None:
-        """Also twice."""
-        if not self._ended.is_set():
-            self._ended.set()
-            self._thread.join(10)
-            self._lock.release()
+    def asked_for(self, link: bytes, request: Request) -> None:
+        self.asked.append({str(key): value for key, value in request.args.items()})
+        if self.answers:
+            wait_s = self.asked[-1]["wait"]
+            self._waiting.append((link, request, time.monotonic() + wait_s))
 
-    def _run(self) -> None:
-        context = zmq.Context()
-        socket = context.socket(zmq.ROUTER)
-        socket.bind(f"ipc://{self.path}")
-        self._bound.set()
-        waiting: list[tuple[bytes, Request, float]] = []
-        try:
-            while not self._ended.is_set():
-                if socket.poll(POLL_MS):
-                    link, frame = socket.recv_multipart()
-                    request = decode_request_untrusted(frame)
-                    assert isinstance(request, Request)
-                    self.asked.append({str(key): value for key, value in request.args.items()})
-                    if self.answers:
-                        wait_s = self.asked[-1]["wait"]
-                        waiting.append((link, request, time.monotonic() + wait_s))
-                for link, request, until_s in waiting[:]:
-                    body = self._body(request.args)
-                    if body["items"] or time.monotonic() >= until_s:
-                        waiting.remove((link, request, until_s))
-                        reply = Reply(request.id, True, "EventList", "gary", NOON_MS, body)
-                        socket.send_multipart([link, encode_reply(reply)])
-        finally:
-            context.destroy(linger=0)
+    def turn(self) -> None:
+        for link, request, until_s in self._waiting[:]:
+            body = self._body(request.args)
+            if body["items"] or time.monotonic() >= until_s:
+                self._waiting.remove((link, request, until_s))
+                self.send(link, Reply(request.id, True, "EventList", "gary", NOON_MS, body))
 
     def _body(self, args: dict[Any, Any]) -> dict[str, Any]:
         last = self.events[-1]["seq"] if self.events else 0

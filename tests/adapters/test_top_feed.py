@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zmq
 
-from parkingd.adapters.control_wire import Reply, Request, decode_request_untrusted, encode_reply
-from parkingd.adapters.rundir import ControlLock, control_socket_path
+from parkingd.adapters.control_wire import Reply, Request
+from parkingd.adapters.rundir import control_socket_path
 from parkingd.cli.top.feed import WATCH_S, Feed
 from parkingd.cli.top.model import (
     Compared,
@@ -25,11 +24,10 @@ from parkingd.cli.top.model import (
     after,
 )
 from tests.adapters.control_fake import NOON, NOON_MS, eventually
+from tests.adapters.stand_in import StandIn
 
-POLL_MS = 20
 
-
-class ScriptedDaemon:
+class ScriptedDaemon(StandIn):
     """Answers like a daemon of one node, and tells events if it has any.
 
     ``last``: the number of the last that it told in an earlier life.
@@ -44,16 +42,10 @@ class ScriptedDaemon:
         self.refused: set[str] = set()
         self.silent: set[str] = set()
         self.asked: list[tuple[str, Any]] = []
-        self._path = path
-        self._lock = ControlLock.acquire(path)
         self._last = last
         self._events: list[dict[str, Any]] = []
         self._missed = 0
-        self._ended = threading.Event()
-        self._bound = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        assert self._bound.wait(5)
+        super().__init__(path)
 
     def tell(self, *items: dict[str, Any], missed: int = 0) -> None:
         self._missed += missed
@@ -69,40 +61,24 @@ class ScriptedDaemon:
         missed, self._missed = (self._missed, 0) if items else (0, self._missed)
         return {"items": items, "next": self._last, "last": self._last, "missed": missed}
 
-    def stop(self) -> None:
-        """Also twice."""
-        if not self._ended.is_set():
-            self._ended.set()
-            self._thread.join(10)
-            self._lock.release()
+    def begin(self) -> None:
+        self._watchers: list[tuple[bytes, Request]] = []
 
-    def _run(self) -> None:
-        context = zmq.Context()
-        socket = context.socket(zmq.ROUTER)
-        socket.bind(f"ipc://{self._path}")
-        self._bound.set()
-        watchers: list[tuple[bytes, Request]] = []
-        try:
-            while not self._ended.is_set():
-                for link, asked in list(watchers):
-                    body = self._lines(asked.args)
-                    if body is not None:
-                        watchers.remove((link, asked))
-                        frame = self._frame(asked.id, "EventList", body, True)
-                        socket.send_multipart([link, frame])
-                if socket.poll(POLL_MS):
-                    link, frame = socket.recv_multipart()
-                    request = decode_request_untrusted(frame)
-                    assert isinstance(request, Request)
-                    self.asked.append((request.verb, request.args))
-                    if request.verb == "journal" and self.tells_events:
-                        watchers.append((link, request))
-                    elif request.verb not in self.silent:
-                        socket.send_multipart([link, self._answer(request)])
-        finally:
-            context.destroy(linger=0)
+    def asked_for(self, link: bytes, request: Request) -> None:
+        self.asked.append((request.verb, request.args))
+        if request.verb == "journal" and self.tells_events:
+            self._watchers.append((link, request))
+        elif request.verb not in self.silent:
+            self.send(link, self._answer(request))
 
-    def _answer(self, request: Request) -> bytes:
+    def turn(self) -> None:
+        for link, asked in list(self._watchers):
+            body = self._lines(asked.args)
+            if body is not None:
+                self._watchers.remove((link, asked))
+                self.send(link, self._reply(asked.id, "EventList", body))
+
+    def _answer(self, request: Request) -> Reply:
         bodies: dict[str, tuple[str, dict[str, Any]]] = {
             "status": (
                 "Status",
@@ -115,11 +91,11 @@ class ScriptedDaemon:
         if request.verb in self.refused or request.verb not in bodies:
             code = "not_ready" if request.verb in self.refused else "usage"
             body = {"code": code, "reason": f"no verb {request.verb!r}", "hint": ""}
-            return self._frame(request.id, "Error", body, True)
-        return self._frame(request.id, *bodies[request.verb], True)
+            return self._reply(request.id, "Error", body)
+        return self._reply(request.id, *bodies[request.verb])
 
-    def _frame(self, id_: int, kind: str, body: dict[str, Any], last: bool) -> bytes:
-        return encode_reply(Reply(id_, last, kind, "gary", NOON_MS, body))
+    def _reply(self, id_: int, kind: str, body: dict[str, Any]) -> Reply:
+        return Reply(id_, True, kind, "gary", NOON_MS, body)
 
 
 class Listener:

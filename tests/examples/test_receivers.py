@@ -143,18 +143,24 @@ def test_the_webhook_posts_every_event_once_through_a_refusal_and_a_restart(
         try:
             url = f"http://127.0.0.1:{receiver.server_port}/parking"
             webhook = start(gary.control, "webhook.sh", url, *FIRST_CAR, "4")
-            with ended_afterwards(webhook):
+            with webhook, ended_afterwards(webhook):
                 until(lambda: len(receiver.taken) == 2, "both are posted", PATIENCE_S)
                 gary.end()
+                assert webhook.stderr is not None
+                err = ""
+                while "waiting up to 60 s for it\n" not in err:
+                    line = webhook.stderr.readline()
+                    assert line, f"it ended, and said only {err!r}"
+                    err += line
                 again = cluster.start("gary", lot=False)
                 again.read("track", "KA-PI 314", 3)
                 again.read("exit", "KA-PI 314", 4)
-                _, err = webhook.communicate(timeout=PATIENCE_S)
+                webhook.wait(PATIENCE_S)
+                err += webhook.stderr.read()
         finally:
             receiver.shutdown()
             serving.join()
     assert webhook.returncode == 0
-    assert "waiting up to 60 s for it\n" in err
     assert "it is back" in err
     assert [(each["type"], each["gate"]) for each in receiver.taken] == [
         ("admitted", 2),
