@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -82,7 +82,7 @@ _TEXT_BYTES_MAX: Final = 1_024
 _PACKED_BYTES_MAX: Final = 4 * 1024 * 1024
 """Of what is unpacked without a frame around it, from a snapshot or the own disk."""
 
-_pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+_pack: Final[Callable[[object], bytes]] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 """One packer for all: packing plain data never gives up the interpreter's lock."""
 
 
@@ -108,7 +108,7 @@ def encode(
     if kind in _DEFLATED:
         place, inflated_max = _DEFLATED[kind]
         body = (*body[:place], _deflated(body[place], inflated_max), *body[place + 1 :])
-    frame: bytes = _pack((WIRE_VERSION, kind, cluster, name, replica, incarnation, body))
+    frame = _pack((WIRE_VERSION, kind, cluster, name, replica, incarnation, body))
     if len(frame) > FRAME_BYTES_MAX and len(frame) > _frame_bytes_max(kind):
         raise ValueError(f"{type(message).__name__} of {len(frame)} bytes is over the limit")
     return frame
@@ -171,7 +171,7 @@ def peek_untrusted(frame: bytes) -> tuple[int, str, str] | None:
 
 def pack_event(event: Event) -> bytes:
     """An event without its dot."""
-    return cast("bytes", _pack(event_fields(event)))
+    return _pack(event_fields(event))
 
 
 def unpack_event_untrusted(origin: ReplicaId, seq: int, packed: bytes) -> Event:
@@ -204,7 +204,7 @@ def unpack_small_untrusted(small: Iterable[bytes]) -> list[Event]:
 
 def pack_record(record: Record) -> bytes:
     """One stay or mark, as the disk keeps it."""
-    return cast("bytes", _pack(record_row(record)))
+    return _pack(record_row(record))
 
 
 def unpack_record_untrusted(packed: bytes) -> Record:
@@ -227,7 +227,7 @@ def unpack_rows_untrusted(rows: Sequence[bytes]) -> list[Record]:
 
 def pack_records(records: Sequence[Record]) -> bytes:
     """Up to `limits.CHUNK_RECORDS_MAX` records, as a snapshot carries them."""
-    return cast("bytes", _pack(record_columns(records)))
+    return _pack(record_columns(records))
 
 
 def unpack_records_untrusted(packed: bytes) -> list[Record]:
@@ -237,7 +237,7 @@ def unpack_records_untrusted(packed: bytes) -> list[Record]:
 
 def pack_request(effect: RequestEffect) -> bytes:
     """What one request did, as the disk keeps it."""
-    return cast("bytes", _pack(effect))
+    return _pack(effect)
 
 
 def unpack_request_untrusted(packed: bytes) -> RequestEffect:
@@ -247,7 +247,7 @@ def unpack_request_untrusted(packed: bytes) -> RequestEffect:
 
 def pack_requests(requests: Sequence[tuple[bytes, RequestEffect]]) -> bytes:
     """Up to `limits.CHUNK_RECORDS_MAX` remembered requests, as a snapshot carries them."""
-    return cast("bytes", _pack(request_columns(requests)))
+    return _pack(request_columns(requests))
 
 
 def unpack_requests_untrusted(packed: bytes) -> list[tuple[bytes, RequestEffect]]:
@@ -257,13 +257,13 @@ def unpack_requests_untrusted(packed: bytes) -> list[tuple[bytes, RequestEffect]
 
 def pack_context(parts: Sequence[Part]) -> bytes:
     """A causal context, as the disk keeps it; see `CausalContext.parts`."""
-    return cast("bytes", _pack([(origin, upto, *flat_spans(runs)) for origin, upto, runs in parts]))
+    return _pack([(origin, upto, *flat_spans(runs)) for origin, upto, runs in parts])
 
 
 def unpack_context_untrusted(packed: bytes) -> list[Part]:
     """The inverse of `pack_context`."""
     parts = context_of(_unpack(packed))
-    return [(part.origin, part.upto, part.intervals) for part in parts]
+    return list(parts)
 
 
 # --- below -------------------------------------------------------------------------------------
@@ -278,20 +278,18 @@ def _unpack(packed: bytes) -> object:
     if len(packed) > _PACKED_BYTES_MAX:
         raise WireError("oversize", f"{len(packed)} bytes")
     try:
-        return cast(
-            "object",
-            msgpack.unpackb(
-                packed,
-                use_list=False,
-                max_str_len=_TEXT_BYTES_MAX,
-                max_bin_len=_PACKED_BYTES_MAX,
-                max_array_len=ARRAY_LENGTH_MAX,
-                max_map_len=0,
-                max_ext_len=0,
-            ),
+        unpacked: object = msgpack.unpackb(
+            packed,
+            use_list=False,
+            max_str_len=_TEXT_BYTES_MAX,
+            max_bin_len=_PACKED_BYTES_MAX,
+            max_array_len=ARRAY_LENGTH_MAX,
+            max_map_len=0,
+            max_ext_len=0,
         )
     except _UNPACK_ERRORS as error:
         raise checks.malformed("not the MessagePack expected") from error
+    return unpacked
 
 
 _UNPACK_ERRORS: Final = (

@@ -100,15 +100,13 @@ class StoredState:
     """What the store noticed: a new replica id and why, a slow disk, an old SQLite."""
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(NamedTuple):
     """To every subscriber, at most once."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """A request or an answer to one peer, at most once: by DEALER, or back along a route."""
 
     to: Address | Route
@@ -141,8 +139,7 @@ class Probe:
 Outgoing: TypeAlias = Publish | Send | Subscribe | Disconnect | Probe
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The answer to the command that was submitted under this handle."""
 
     handle: int
@@ -203,8 +200,7 @@ class Stop:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Effects:
+class Effects(NamedTuple):
     """Everything one verb asked for. Execute in field order."""
 
     persist: tuple[Persist, ...] = ()

@@ -315,4 +315,4 @@ class Fences:
 
 
 def _as_context(part: ContextPart) -> CausalContext:
-    return CausalContext.from_parts([(part.origin, part.upto, part.intervals)])
+    return CausalContext.from_parts([part])

@@ -8,7 +8,7 @@ passed on exactly as they came.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from parkingd.core.gates import Fence
 from parkingd.core.ids import Dot, HybridTime, ReplicaId
@@ -21,8 +21,7 @@ REFUSED_OTHER_CLUSTER: Final = "other_cluster"
 REFUSED_FENCED: Final = "fenced"
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where a ROUTER listens. IPv6 without brackets."""
 
     host: str
@@ -34,8 +33,7 @@ class Address:
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """A peer's connection at our own ROUTER: the way back for an answer."""
 
     id: bytes
@@ -43,8 +41,7 @@ class Route:
     """The address the connection came from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(NamedTuple):
     """Who sent a message, as its envelope claims, and which way it came."""
 
     name: str
@@ -54,8 +51,7 @@ class Sender:
     """Address: an answer on our DEALER; Route: a request at our ROUTER; None: heard on SUB."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContextPart:
+class ContextPart(NamedTuple):
     """What a replica holds of one origin: everything up to ``upto``, and these runs above it."""
 
     origin: ReplicaId
@@ -68,8 +64,7 @@ ContextWire: TypeAlias = tuple[ContextPart, ...]
 """A causal context on the wire, ascending by origin."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Consecutive events of one origin, packed: seq ``first``, ``first + 1``, ..."""
 
     origin: ReplicaId
@@ -115,8 +110,7 @@ def let_go(replica: ReplicaId) -> Refused:
     return Refused(REFUSED_FENCED, f"{replica:016x}")
 
 
-@dataclass(frozen=True, slots=True)
-class Suspicion:
+class Suspicion(NamedTuple):
     """I have not heard this member for a while, or I have seen that nobody listens there."""
 
     name: str
@@ -126,8 +120,7 @@ class Suspicion:
     """Its machine has just refused a connection: no process listens at its address."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(NamedTuple):
     """Four times a second, from the loop that serves the gates."""
 
     beat: int

@@ -8,7 +8,7 @@ Field names are those of the JSON. Types stay raw here: replica ids are ints, do
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from parkingd.core.gates import Fence
 from parkingd.core.ids import Dot, ReplicaId
@@ -52,8 +52,7 @@ class Decision:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class GateRow:
+class GateRow(NamedTuple):
     """One gate as this node sees it."""
 
     gate: int

@@ -115,9 +115,9 @@ class Shared:
 
 def to_wire(context: CausalContext) -> ContextWire:
     """A context as messages carry it."""
-    return tuple(ContextPart(*part) for part in context.parts())
+    return tuple(map(ContextPart._make, context.parts()))
 
 
 def from_wire(wire: ContextWire) -> CausalContext:
     """A context from a decoded, hence valid, message."""
-    return CausalContext.from_parts((p.origin, p.upto, p.intervals) for p in wire)
+    return CausalContext.from_parts(wire)
