@@ -34,8 +34,12 @@ REPORT_WAIT_MS = 3_000
 MEND_AFTER_MS = 10_000
 """A seal whose events have not come for this long may name some that are lost."""
 
-ASK_AGAIN_MS = 500
-"""A report may be lost, so it is repeated this often until the seal is known."""
+REPORT_AGAIN_MS = 500
+"""A report may be lost, so it is repeated until the seal is known: first after this long."""
+
+REPORT_AGAIN_MS_MAX = 2_000
+"""The pause doubles up to this. Half: twice the messages for as long as a member is away that has
+to report. Double: a request that meets one lost report ends in vain."""
 
 FLUSH_AGAIN_MS = 250
 """What others hold is asked for this often. Half: twice the exchanges while a peer is deaf. Double:
@@ -67,14 +71,26 @@ class Fences:
         self._fenced_anew: set[ReplicaId] = set()
         self._requests: list[Forgetting] = []
         self._incomplete_since: dict[ReplicaId, int] = {}
-        self._told: dict[tuple[ReplicaId, str, int], int] = {}
+        self._said: tuple[object, ...] = ()
+        """Of whom was last reported, and to whom."""
+        self._report_pause_ms = REPORT_AGAIN_MS
+        self._next_report_ms: int | None = None
+        """None: there is nobody to report of."""
+        self._has_news = True
+        """A fence, a seal or a member has come since the last look at what to report."""
+
+    def look_soon(self) -> None:
+        """There may be another to report of, or another to report to."""
+        self._has_news = True
 
     # --- what members say ----------------------------------------------------------------
 
     def applied(self, event: Event) -> None:
         """A fence or a seal has become part of the state."""
         shared = self._shared
-        if isinstance(event.body, Fence | Seal) and event.body.replica == shared.replica_id:
+        is_news = isinstance(event.body, Fence | Seal)
+        self._has_news |= is_news
+        if is_news and event.body.replica == shared.replica_id:
             if event.origin != shared.replica_id:
                 self.start_over()
         elif shared.replica.state.has_voided_events:
@@ -104,19 +120,33 @@ class Fences:
         )
         shared.outbox.end = StartOver(StartOverReason.FENCED, keep=False, review=review)
 
-    def report(self, now: Now) -> None:
-        """Tell every live member what is held here of each fenced replica, once each."""
+    def _must_look(self, now: Now) -> bool:
+        is_due = self._next_report_ms is not None and now.mono_ms >= self._next_report_ms
+        # What is reported must survive a crash: it becomes part of the seal.
+        return (self._has_news or is_due) and self._shared.replica.is_settled
+
+    def _report(self, now: Now) -> None:
+        """Tell every live member what is held here of each fenced replica."""
         shared = self._shared
         replica = shared.replica
-        if not replica.is_settled:
-            return  # What is reported must survive a crash: it becomes part of the seal.
-        for fenced in (*replica.state.fenced_replicas(), *replica.state.incomplete_seals()):
-            for member in shared.peers_in_lot():
-                key = (fenced, member.name, member.incarnation)
-                if now.mono_ms >= self._told.get(key, now.mono_ms):
-                    self._told[key] = now.mono_ms + ASK_AGAIN_MS
-                    report = FenceReport(self._held(fenced), self._waited(), self._gone())
-                    shared.outbox.send(member.address, report)
+        self._has_news = False
+        fenced = (*replica.state.fenced_replicas(), *replica.state.incomplete_seals())
+        if not fenced:
+            self._next_report_ms = None
+            return
+        peers = shared.peers_in_lot()
+        said = (fenced, [(member.name, member.incarnation) for member in peers])
+        if said != self._said:
+            self._said, self._report_pause_ms = said, REPORT_AGAIN_MS
+        elif self._next_report_ms is not None and now.mono_ms < self._next_report_ms:
+            return
+        else:
+            self._report_pause_ms = min(2 * self._report_pause_ms, REPORT_AGAIN_MS_MAX)
+        self._next_report_ms = now.mono_ms + self._report_pause_ms
+        for replica_id in fenced:
+            report = FenceReport(self._held(replica_id), self._waited(), self._gone())
+            for member in peers:
+                shared.outbox.send(member.address, report)
 
     def _held(self, fenced: ReplicaId) -> ContextPart:
         context = self._shared.replica.state.context
@@ -203,6 +233,7 @@ class Fences:
             if replica not in state.record.fences:
                 event = shared.replica.mint(Fence(replica), shared.physical_ms(now))
                 fences.append((event.origin, event.seq))
+        self._has_news = True
         self._requests.append(
             Forgetting(handle, name, now.mono_ms + REPORT_WAIT_MS, gone, tuple(fences))
         )
@@ -210,8 +241,8 @@ class Fences:
     def tick(self, now: Now) -> None:
         """Report; seal what everybody has reported; give up what somebody has not."""
         shared = self._shared
-        if shared.replica.state.record.fences:
-            self.report(now)
+        if shared.replica.state.record.fences and self._must_look(now):
+            self._report(now)
         for request in list(self._requests):
             # An ephemeral node that leaves has sealed itself: it can mint no more.
             is_over = shared.replica_id in shared.replica.state.record.seals
@@ -273,6 +304,7 @@ class Fences:
                 waiting = True
                 continue
             event = shared.replica.mint(seal, shared.physical_ms(now))
+            self._has_news = True
             request.sealed.append((event.origin, event.seq))
         return [shared.settings.name] if waiting and not missing else list(missing)
 
@@ -293,6 +325,7 @@ class Fences:
             event = events.get(("fence", replica, 0)) or events["seal", replica, 0]
             if event.origin in gone and event.origin != replica:
                 self._fenced_anew.add(replica)
+                self._has_news = True
                 shared.replica.mint(Fence(replica), shared.physical_ms(now))
 
     def _label(self, replica: ReplicaId) -> str:
@@ -307,11 +340,9 @@ class Fences:
         """While a request waits, look often."""
         if self._requests:
             return now_ms + 50
-        state = self._shared.replica.state
-        if not (state.record.fences or state.record.seals):
+        if not self._shared.replica.state.record.fences or not self._shared.replica.is_settled:
             return None
-        is_asking = state.fenced_replicas() or state.incomplete_seals()
-        return now_ms + ASK_AGAIN_MS if is_asking else None
+        return now_ms if self._has_news else self._next_report_ms
 
 
 def _as_context(part: ContextPart) -> CausalContext:

@@ -210,6 +210,11 @@ class Journal:
         """Lines from before this wall time go with the next batch."""
         self._forget_before = before_ms
 
+    @property
+    def has_news(self) -> bool:
+        """There is something for the disk."""
+        return bool(self._new) or self._forget_before is not None
+
     def take(self) -> tuple[tuple[Occurrence, ...], int | None]:
         """What goes to the disk with the batch that is being made, and what may go from it."""
         lines, before_ms = tuple(self._new), self._forget_before

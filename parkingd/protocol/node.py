@@ -163,6 +163,21 @@ class Node:
             may_mint=self._may_mint,
         )
         self._waits = Waits(shared, self._gates, self.is_synced, self.is_ready)
+        self._deadlines: Final = (
+            self._peering.next_deadline,
+            self._membership.next_deadline,
+            self._gates_deadline,
+            self._entering.next_deadline,
+            self._snapshots.next_deadline,
+            self._replication.next_deadline,
+            self._fences_deadline,
+            self._leaving.next_deadline,
+            self._roots.next_deadline,
+            self._waits.next_deadline,
+            self._founding.next_deadline,
+            self._intake.next_deadline,
+            self._mint_deadline,
+        )
         self._exchanges_at_stop = 0
         self._woke_ms = 0
         self._behind_of: str | None = None
@@ -472,6 +487,7 @@ class Node:
 
     def _member_joined(self, member: Member, now: Now) -> None:
         self._membership.judge_soon()
+        self._fences.look_soon()
         if self.lot is None:
             return
         if member.lot is None:
@@ -514,6 +530,7 @@ class Node:
 
     def _snapshot_ended(self, member: Member | None, now: Now) -> None:
         self._behind_of = None
+        self._fences.look_soon()
         if self.state.has_voided_events:
             self._fences.start_over()
         if member is not None:
@@ -524,6 +541,14 @@ class Node:
     def _lot_shown(self) -> tuple[bytes | None, bool]:
         shown_lot, replica = self._shared.shown_lot, self._shared.replica
         return shown_lot, replica.lot is not None and replica.is_founding_durable
+
+    def _is_lot_told(self) -> bool:
+        told_lot, is_founding_told = self._lot_told
+        replica = self._shared.replica
+        if is_founding_told and told_lot is not None and told_lot is replica.lot:
+            # It is on disk and stays there, unless a snapshot that broke off took it away.
+            return replica.state.record.founding() is not None
+        return self._lot_told == self._lot_shown()
 
     def _tell_lot(self) -> None:
         """We have a lot now: greet those who met us without."""
@@ -613,6 +638,7 @@ class Node:
     def _judged(self, member: Member, before: MemberState, now: Now) -> None:
         shared = self._shared
         self._gates.unsettle(now)
+        self._fences.look_soon()
         self._note_judged(member, now)
         shared.outbox.notice(
             Level.WARNING if member.state is MemberState.DEAD else Level.INFO,
@@ -700,24 +726,20 @@ class Node:
         now_ms = self._now.mono_ms
         # Housekeeping is done with the heartbeat that follows.
         due_ms = now_ms if self._membership.beat_wanted else self._next_beat_ms
-        for at_ms in (
-            self._peering.next_deadline(),
-            self._membership.next_deadline(now_ms),
-            None if self._snapshots.is_joining else self._gates.next_deadline(now_ms),
-            self._entering.next_deadline(),
-            self._snapshots.next_deadline(now_ms),
-            self._replication.next_deadline(now_ms),
-            self._fences.next_deadline(now_ms),
-            self._leaving.next_deadline(),
-            self._roots.next_deadline(now_ms),
-            self._waits.next_deadline(),
-            self._founding.next_deadline(now_ms),
-            self._intake.next_deadline(now_ms),
-            self._founding.mint_deadline(now_ms) if self._shared.replica.pending else None,
-        ):
+        for next_deadline in self._deadlines:
+            at_ms = next_deadline(now_ms)
             if at_ms is not None and at_ms < due_ms:
                 due_ms = at_ms
         return due_ms
+
+    def _gates_deadline(self, now_ms: int) -> int | None:
+        return None if self._snapshots.is_joining else self._gates.next_deadline(now_ms)
+
+    def _fences_deadline(self, now_ms: int) -> int | None:
+        return None if self._snapshots.is_joining else self._fences.next_deadline(now_ms)
+
+    def _mint_deadline(self, now_ms: int) -> int | None:
+        return self._founding.mint_deadline(now_ms) if self._shared.replica.pending else None
 
     def take_effects(self) -> Effects:
         """Everything that has to happen since the last call, in order."""
@@ -727,7 +749,7 @@ class Node:
         if isinstance(self._shared.outbox.end, StartOver) and not self._has_said_goodbye:
             self._has_said_goodbye = True
             self._leaving.say_goodbye()
-        if self._lot_told != self._lot_shown():
+        if not self._is_lot_told():
             self._tell_lot()
         self._intake.retry(self._now)
         if self._entering.has_news:
@@ -739,9 +761,11 @@ class Node:
     def _take_batch(self) -> Persist | None:
         """What goes to the disk, and with it what the journal says of it."""
         replica, journal = self._shared.replica, self._shared.journal
-        journal.events(replica.take_minted(), self._now)
+        if replica.has_minted:
+            journal.events(replica.take_minted(), self._now)
+        if not (journal.has_news or replica.has_changed):
+            return None
         lines, before_ms = journal.take()
         batch = replica.take_batch(lines, before_ms)
-        if batch is not None:
-            journal.submitted(batch.token, lines)
+        journal.submitted(batch.token, lines)
         return batch

@@ -251,7 +251,12 @@ class Peering:
             self._take_turns(now)
         settings = self._shared.settings
         due_ms: int | None = None
+        lot, get = self._shared.lot, self._shared.members.get
         for greeting in self._greetings.values():
+            if greeting.state == STATE_CONNECTED:
+                member = get(greeting.name or "")
+                if member is not None and member.state is MemberState.ALIVE and member.lot == lot:
+                    continue  # As nearly always: nothing more to ask.
             if not self._is_open(greeting):
                 continue
             if now.mono_ms >= greeting.next_ms:
@@ -284,7 +289,7 @@ class Peering:
         # Also until it knows our lot, or we know its: a hello that said so may have been lost.
         return member.state in _SILENT or member.lot != self._shared.lot
 
-    def next_deadline(self) -> int | None:
+    def next_deadline(self, now_ms: int) -> int | None:  # noqa: ARG002 - as every part's
         """When somebody is due, in monotonic milliseconds; as of the last tick."""
         return self._due_ms
 

@@ -329,36 +329,43 @@ class Replica:
         for origin in context.replicas():
             self._trim(origin, context.upto(origin))
 
+    @property
+    def has_minted(self) -> bool:
+        """Own events were made since `take_minted`."""
+        return bool(self._minted)
+
     def take_minted(self) -> list[Event]:
         """Own events made since this was last asked."""
         minted, self._minted = self._minted, []
         return minted
 
-    def take_batch(
-        self, lines: tuple[Occurrence, ...] = (), forget_before: int | None = None
-    ) -> Persist | None:
-        """Everything that changed since the last batch, or None.
-
-        ``lines``: what the journal has to say of it. ``forget_before``: see `Persist`.
-        """
-        journal = self.state.stays.journal
-        changed = (
-            self._wipe
-            or lines
-            or forget_before is not None
-            or self._runs
-            or self._floors
-            or self._pending_done
+    @property
+    def has_changed(self) -> bool:
+        """There is something for the disk since the last batch."""
+        state = self.state
+        journal = state.stays.journal
+        return bool(
+            self._runs
             or journal.records
             or journal.dropped
             or journal.requests
             or journal.expired
+            or state.record.changed
+            or self._floors
+            or self._pending_done
+            or self._wipe
             or self._has_joined
             or self.is_join_known != self._join_known_saved
-            or self.state.record.changed
         )
-        if not changed:
-            return None
+
+    def take_batch(
+        self, lines: tuple[Occurrence, ...] = (), forget_before: int | None = None
+    ) -> Persist:
+        """Everything that changed since the last batch.
+
+        ``lines``: what the journal has to say of it. ``forget_before``: see `Persist`.
+        """
+        journal = self.state.stays.journal
         self._token += 1
         batch = Persist(
             wipe=self._wipe,
