@@ -422,7 +422,7 @@ class Entering:
             if car.handle is not None
         ]
 
-    def next_deadline(self, now_ms: int) -> int | None:  # noqa: ARG002 - as every part's
+    def next_deadline(self, now_ms: int) -> int | None:
         """When to look again, monotonic milliseconds."""
         if not self._waiting:
             return None

@@ -88,9 +88,11 @@ class Fences:
     def applied(self, event: Event) -> None:
         """A fence or a seal has become part of the state."""
         shared = self._shared
-        is_news = isinstance(event.body, Fence | Seal)
-        self._has_news |= is_news
-        if is_news and event.body.replica == shared.replica_id:
+        is_of_us = False
+        if isinstance(event.body, Fence | Seal):
+            self._has_news = True
+            is_of_us = event.body.replica == shared.replica_id
+        if is_of_us:
             if event.origin != shared.replica_id:
                 self.start_over()
         elif shared.replica.state.has_voided_events:

@@ -95,7 +95,7 @@ class Leaving:
         for member in shared.members.alive():
             shared.outbox.send(member.address, goodbye)
 
-    def next_deadline(self, now_ms: int) -> int | None:  # noqa: ARG002 - as every part's
+    def next_deadline(self, now_ms: int) -> int | None:
         """When to look again."""
         if self._deadline_ms is None:
             return None

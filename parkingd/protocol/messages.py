@@ -21,7 +21,8 @@ REFUSED_OTHER_CLUSTER: Final = "other_cluster"
 REFUSED_FENCED: Final = "fenced"
 
 
-class Address(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Address:
     """Where a ROUTER listens. IPv6 without brackets."""
 
     host: str

@@ -289,7 +289,7 @@ class Peering:
         # Also until it knows our lot, or we know its: a hello that said so may have been lost.
         return member.state in _SILENT or member.lot != self._shared.lot
 
-    def next_deadline(self, now_ms: int) -> int | None:  # noqa: ARG002 - as every part's
+    def next_deadline(self, now_ms: int) -> int | None:
         """When somebody is due, in monotonic milliseconds; as of the last tick."""
         return self._due_ms
 

@@ -51,7 +51,7 @@ class Waits:
                 self._waits.remove(wait)
                 self._shared.outbox.reply(handle, Wait(met, states))
 
-    def next_deadline(self, now_ms: int) -> int | None:  # noqa: ARG002 - as every part's
+    def next_deadline(self, now_ms: int) -> int | None:
         """The nearest deadline."""
         if not self._waits:
             return None

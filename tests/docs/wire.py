@@ -38,7 +38,10 @@ def tables() -> str:
 
 
 def _fields(cls: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cls))
+    if dataclasses.is_dataclass(cls):
+        return tuple(field.name for field in dataclasses.fields(cls))
+    names: tuple[str, ...] = cls._fields  # type: ignore[attr-defined]
+    return names
 
 
 def _table(rows: Iterable[tuple[int, type, tuple[str, ...]]]) -> Iterator[str]:
