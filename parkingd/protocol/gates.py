@@ -21,7 +21,7 @@ A claim is shown to nobody, and nothing done under it is answered, before it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from parkingd.core.events import Claim
@@ -212,8 +212,9 @@ class Gates:
     def _sync(self, now: Now) -> None:
         """Notice which gates have another greatest claim than when this was last called."""
         own = self._shared.settings.name
+        known, greatest = self._known.get, self._shared.replica.state.record.claim
         for gate in range(1, self._count + 1):
-            before, claim = self._known.get(gate), self._claim(gate)
+            before, claim = known(gate), greatest(gate)
             if claim is None or claim is before:
                 continue
             self._known[gate], self._known_ms[gate] = claim, now.mono_ms
@@ -337,9 +338,12 @@ class Gates:
     def _up(self) -> Iterator[Member]:
         """Members of the lot that are not known to be dead."""
         lot = self._shared.lot
+        if lot is None:
+            return
         for member in self._shared.members.all():
-            is_up = member.state in (MemberState.ALIVE, MemberState.SUSPECT)
-            if is_up and lot is not None and member.lot == lot:
+            state = member.state
+            is_up = state is MemberState.ALIVE or state is MemberState.SUSPECT
+            if is_up and member.lot == lot:
                 yield member
 
     def _is_gone(self, name: str, incarnation: int, now: Now) -> bool | None:
@@ -434,11 +438,12 @@ class Gates:
 
     def _accept(self, now: Now) -> None:
         own = self._shared.settings.name
+        greatest = self._shared.replica.state.record.claim
         for gate in range(1, self._count + 1):
-            claim = self._claim(gate)
-            if claim is None or gate in self._hearsay:
+            claim = greatest(gate)
+            if claim is None or claim.phase != PHASE_RELEASED or claim.target != own:
                 continue
-            if claim.phase == PHASE_RELEASED and claim.target == own:
+            if gate not in self._hearsay:
                 self._mint(gate, claim.epoch + 1, now)
 
     def _take_back(self, live: dict[str, int], now: Now) -> None:
@@ -635,10 +640,9 @@ class Gates:
             if now.mono_ms - seen_ms >= CONTESTED_MEMORY_MS:
                 del self._contested[gate]
 
-    def warnings(self, now: Now) -> list[str]:
-        """What an operator should know of the gates, one line each."""
+    def warnings(self, rows: Sequence[GateRow]) -> list[str]:
+        """What an operator should know of the gates, one line each. ``rows``: those of now."""
         lines = []
-        rows = self.rows(now)
         for state in (UNOWNED, CONTESTED):
             gates = [row.gate for row in rows if row.state == state]
             if gates:

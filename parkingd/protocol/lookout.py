@@ -14,6 +14,7 @@ from typing import Final
 
 from parkingd.core.ids import Now
 from parkingd.protocol.gates import UNOWNED
+from parkingd.protocol.outcomes import GateRow
 from parkingd.protocol.reports import Reports
 from parkingd.protocol.shared import Shared
 
@@ -41,18 +42,19 @@ class Lookout:
 
     def look(self, now: Now) -> None:
         """To be called about once a second."""
-        self._look_at_warnings(now)
+        rows = self._reports.gates(now)
+        self._look_at_warnings(rows, now)
         if self._shared.has_lot:
-            self._look_at_gates(now)
+            self._look_at_gates(rows, now)
         if now.mono_ms >= self._next_forgetting_ms:
             self._next_forgetting_ms = now.mono_ms + FORGET_MS
             shared = self._shared
             oldest_ms = shared.physical_ms(now) - shared.settings.journal_ms
             shared.journal.forget(max(0, oldest_ms))
 
-    def _look_at_warnings(self, now: Now) -> None:
+    def _look_at_warnings(self, rows: tuple[GateRow, ...], now: Now) -> None:
         journal = self._shared.journal
-        for text in self._reports.warnings(now):
+        for text in self._reports.warnings(rows, now):
             topic = _NUMBER.sub("#", text)
             if topic not in self._warnings:
                 journal.note("warning", now, detail=(("text", text),))
@@ -62,9 +64,8 @@ class Lookout:
                 del self._warnings[topic]
                 journal.note("warning_ended", now, detail=(("text", text),))
 
-    def _look_at_gates(self, now: Now) -> None:
+    def _look_at_gates(self, rows: tuple[GateRow, ...], now: Now) -> None:
         journal = self._shared.journal
-        rows = self._reports.gates(now)
         before, self._unowned = self._unowned, {}
         for row in rows:
             if row.state == UNOWNED:

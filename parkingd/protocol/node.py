@@ -410,7 +410,7 @@ class Node:
 
     def _status(self, now: Now) -> Status:
         shared = self._shared
-        rows = self._reports.gates(now) if shared.has_lot else ()
+        rows = self._reports.gates(now)
         return Status(
             shared.replica_id,
             shared.incarnation,
@@ -425,7 +425,7 @@ class Node:
             tuple(row.gate for row in rows if row.owner == self.settings.name),
             tuple(row.gate for row in rows if row.state == UNOWNED),
             tuple(row.gate for row in rows if row.state == CONTESTED),
-            self._reports.warnings(now),
+            self._reports.warnings(rows, now),
             tuple(sorted(shared.counters.items())),
             shared.journal.told_seq,
             self.settings.journal_ms // DAY_MS,

@@ -163,8 +163,8 @@ class Reports:
         )
 
     def gates(self, now: Now) -> tuple[GateRow, ...]:
-        """Every gate, by number."""
-        return tuple(self._gates.rows(now))
+        """Every gate, by number; none without a lot."""
+        return tuple(self._gates.rows(now)) if self._shared.has_lot else ()
 
     def member_counts(self) -> dict[str, int]:
         """Members by state, itself among the living."""
@@ -172,8 +172,8 @@ class Reports:
         counts[MemberState.ALIVE.value] += 1
         return {state.value: counts[state.value] for state in MemberState}
 
-    def warnings(self, now: Now) -> tuple[str, ...]:
-        """What an operator should know, one line each."""
+    def warnings(self, rows: tuple[GateRow, ...], now: Now) -> tuple[str, ...]:
+        """What an operator should know, one line each. ``rows``: what `gates` says now."""
         shared = self._shared
         state = shared.replica.state
         lines = [*shared.warnings.values(), *shared.clock_warnings(now), *self._storage_warnings()]
@@ -182,7 +182,7 @@ class Reports:
             for name in self._membership.unheard_here_only(now)
         )
         if shared.has_lot:
-            lines.extend(self._gates.warnings(now))
+            lines.extend(self._gates.warnings(rows))
             lot = self.lot()
             if lot.overbooked:
                 lines.append(f"overbooked by {lot.overbooked}")
