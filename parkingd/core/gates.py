@@ -81,6 +81,8 @@ def assign_orphans(owners: Mapping[int, str | None], live: Collection[str]) -> d
     if not live:
         return {}
     assigned = {gate: owner for gate, owner in owners.items() if owner in live and owner}
+    if len(assigned) == len(owners):
+        return assigned
     loads = _loads(assigned, live)
     for gate in sorted(owners.keys() - assigned.keys()):
         least = min(loads.values())
@@ -89,6 +91,12 @@ def assign_orphans(owners: Mapping[int, str | None], live: Collection[str]) -> d
         assigned[gate] = heir
         loads[heir] += 1
     return assigned
+
+
+def is_balanced(assigned: Mapping[int, str], live: Collection[str]) -> bool:
+    """Nobody alive has two gates more than another: `balance` would move none."""
+    loads = _loads(assigned, live).values()
+    return not loads or max(loads) - min(loads) <= 1
 
 
 def balance(

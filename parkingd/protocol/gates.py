@@ -21,7 +21,7 @@ A claim is shown to nobody, and nothing done under it is answered, before it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from parkingd.core.events import Claim
@@ -32,6 +32,7 @@ from parkingd.core.gates import (
     assign_orphans,
     balance,
     fence_of,
+    is_balanced,
 )
 from parkingd.core.ids import Now
 from parkingd.protocol.effects import Level
@@ -123,14 +124,18 @@ class Gates:
 
     def served_under(self, gate: int) -> Fence | None:
         """The fence under which this node serves the gate now; None if it does not."""
-        shared = self._shared
         claim = self._claim(gate)
-        if claim is None or claim.phase != PHASE_OWNED or not self._is_own(claim):
+        if claim is None or self._is_barred() or not self._is_served(claim):
             return None
-        is_barred = self.is_stopped or shared.is_namesake or shared.replica.failing
-        if is_barred or gate in self._hearsay or not 1 <= gate <= self._count:
-            return None
-        return fence_of(claim)
+        return fence_of(claim) if 1 <= gate <= self._count else None
+
+    def _is_barred(self) -> bool:
+        shared = self._shared
+        return self.is_stopped or shared.is_namesake or shared.replica.failing
+
+    def _is_served(self, claim: Claim) -> bool:
+        is_held = claim.phase == PHASE_OWNED and self._is_own(claim)
+        return is_held and claim.gate not in self._hearsay
 
     def claimants(self) -> set[str]:
         """Who has a gate by the claims, or has been given one."""
@@ -160,8 +165,10 @@ class Gates:
 
     def served(self) -> list[int]:
         """The gates this node serves, ascending."""
-        gates = range(1, self._count + 1)
-        return [gate for gate in gates if self.served_under(gate) is not None]
+        if self._is_barred():
+            return []
+        claims = map(self._shared.replica.state.record.claim, range(1, self._count + 1))
+        return [each.gate for each in claims if each is not None and self._is_served(each)]
 
     def named(self, now: Now) -> tuple[tuple[int, int], ...] | None:
         """For the heartbeat: (gate, epoch) of what is served; None when nothing can be.
@@ -171,8 +178,9 @@ class Gates:
         served = self.served()
         if not served and not self.can_serve(now) and not self.is_leaving:
             return None
-        claims = [(gate, self._shared.replica.state.record.claim_event(gate)) for gate in served]
-        durable_seq = self._shared.replica.durable_seq
+        replica = self._shared.replica
+        claims = [(gate, replica.state.record.claim_event(gate)) for gate in served]
+        durable_seq = replica.durable_seq
         return tuple(
             (gate, event.body.epoch)
             for gate, event in claims
@@ -431,7 +439,7 @@ class Gates:
             self._watch(now)
         if self.is_leaving:
             self._hand_over(live, now)
-        elif self.can_serve(now):
+        elif self._shared.settings.name in live:
             self._accept(now)
             self._take_back(live, now)
             self._share(live, now)
@@ -478,6 +486,8 @@ class Gates:
                 claim = self._claim(gate)
                 self._mint(gate, 1 if claim is None else claim.epoch + 1, now)
         if orphans or now.mono_ms - self._view_ms < self._shared.settings.stable_view_ms:
+            return
+        if is_balanced(assigned, live):
             return
         receivers = [name for name in live if self._may_receive(name, now)]
         for gate, target in balance(assigned, live, receivers).items():
@@ -564,11 +574,13 @@ class Gates:
     def _named_by(self) -> dict[int, list[str]]:
         """For each gate the living members whose last heartbeat names it."""
         named: dict[int, list[str]] = {}
+        last_epoch = self._last_epochs.get
         for member in self._up():
+            name = member.name
             for gate, epoch in member.gates or ():
-                is_past = epoch < self._last_epochs.get((gate, member.name), 0)
+                is_past = epoch < last_epoch((gate, name), 0)
                 if not is_past and self._is_said_since(member, gate):
-                    named.setdefault(gate, []).append(member.name)
+                    named.setdefault(gate, []).append(name)
         return named
 
     def _is_said_since(self, member: Member, gate: int) -> bool:
@@ -579,17 +591,19 @@ class Gates:
             return True
         return claim is self._known.get(gate) and member.beat_ms > self._known_ms[gate]
 
-    def _claimants(self, gate: int, named: dict[int, list[str]], now: Now) -> tuple[str, ...]:
+    def _claimants(self, gate: int, named: Mapping[int, Sequence[str]], now: Now) -> tuple[str, ...]:
         """Living nodes that take themselves for the owner, as far as this node can tell."""
-        names = set(named.get(gate, ()))
-        if self.served_under(gate) is not None:
-            names.add(self._shared.settings.name)
+        names = named.get(gate, ())
         claim = self._claim(gate)
-        if claim is not None and claim.phase == PHASE_OWNED and not self._is_own(claim):
-            gone = self._is_gone(claim.owner, claim.incarnation, now)
-            if gone is False and not self._is_unnamed(gate, claim, UNSERVED_MS, now):
-                names.add(claim.owner)
-        return tuple(sorted(names))
+        if claim is None or claim.phase != PHASE_OWNED or claim.owner in names:
+            pass
+        elif self._is_own(claim):
+            if self.served_under(gate) is not None:
+                names = [*names, claim.owner]
+        elif self._is_gone(claim.owner, claim.incarnation, now) is False:
+            if not self._is_unnamed(gate, claim, UNSERVED_MS, now):
+                names = [*names, claim.owner]
+        return tuple(sorted(names)) if len(names) > 1 else tuple(names)
 
     def rows(self, now: Now) -> list[GateRow]:
         """Every gate, by number."""
