@@ -80,7 +80,7 @@ def deviating(offsets: Mapping[str, int], spread_max_ms: int) -> dict[str, int]:
 
     ``offsets`` holds wall time minus our monotonic time of every live member, ours included.
     """
-    if not offsets:
+    if not offsets or max(offsets.values()) - min(offsets.values()) <= spread_max_ms:
         return {}
     median_ms = _median(offsets.values())
     return {

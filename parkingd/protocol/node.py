@@ -274,12 +274,12 @@ class Node:
         if not isinstance(message, Heartbeat):
             self._is_due_known = False
             self._is_eventful = True
-        if isinstance(message, Hello):
-            self._peering.receive_hello(sender, message, now)
-            return
-        if isinstance(message, Refused):
-            self._peering.receive_refused(sender, message, now)
-            return
+            if isinstance(message, Hello):
+                self._peering.receive_hello(sender, message, now)
+                return
+            if isinstance(message, Refused):
+                self._peering.receive_refused(sender, message, now)
+                return
         shared = self._shared
         if sender.replica in shared.replica.state.record.fences:
             if isinstance(sender.link, Route):

@@ -183,13 +183,12 @@ class Reports:
         )
         if shared.has_lot:
             lines.extend(self._gates.warnings(rows))
-            lot = self.lot()
-            if lot.overbooked:
-                lines.append(f"overbooked by {lot.overbooked}")
-            if lot.conflicts:
-                lines.append(
-                    f"{len(lot.conflicts)} plates are inside more than once: see `conflicts`"
-                )
+            excess = state.stays.visible_count - state.record.spaces
+            if excess > 0:
+                lines.append(f"overbooked by {excess}")
+            if state.stays.conflicts:
+                count = len(state.stays.conflicts)
+                lines.append(f"{count} plates are inside more than once: see `conflicts`")
             lines.extend(self._raised())
             lines.extend(self._configured_otherwise())
         if state.stays.anomalies:
@@ -216,6 +215,8 @@ class Reports:
     def _configured_otherwise(self) -> Iterator[str]:
         """What the configuration says of the lot counts only when that is founded."""
         shared = self._shared
+        if not shared.configured:
+            return
         record, settings = shared.replica.state.record, shared.settings
         pairs: list[tuple[str, object, object]] = [
             ("spaces", record.spaces, settings.spaces),
