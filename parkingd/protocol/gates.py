@@ -591,7 +591,9 @@ class Gates:
             return True
         return claim is self._known.get(gate) and member.beat_ms > self._known_ms[gate]
 
-    def _claimants(self, gate: int, named: Mapping[int, Sequence[str]], now: Now) -> tuple[str, ...]:
+    def _claimants(
+        self, gate: int, named: Mapping[int, Sequence[str]], now: Now
+    ) -> tuple[str, ...]:
         """Living nodes that take themselves for the owner, as far as this node can tell."""
         names = named.get(gate, ())
         claim = self._claim(gate)

@@ -96,13 +96,15 @@ class Checkers:
             for run in batch.runs:
                 self._see_run(machine, run, to_disk=True)
         for outgoing in effects.outgoing:
-            if isinstance(outgoing, Publish | Send):
+            if isinstance(outgoing, Publish):
                 self._check_message(machine, outgoing.message)
-                if isinstance(outgoing, Send):
-                    self.admissions.sent(machine, outgoing)
+            elif isinstance(outgoing, Send):
+                self._check_message(machine, outgoing.message)
+                self.admissions.sent(machine, outgoing)
         for reply in effects.replies:
             self._check_reply(machine, reply)
-        self.tellings.told(machine, effects.occurrences)
+        if effects.occurrences:
+            self.tellings.told(machine, effects.occurrences)
         if effects.notices:
             self.deaths.noticed(machine, effects.notices)
 
@@ -112,7 +114,7 @@ class Checkers:
         view = self._views.get(machine.index)
         if view is None:
             view = self._views[machine.index] = View({}, {})
-        if context.vector == view.vector and context.intervals == view.intervals:
+        elif context.vector == view.vector and context.intervals == view.intervals:
             self.owners.after_verb(machine, node)
             return
         if is_joining(node):

@@ -354,12 +354,9 @@ class Cluster:
         effects = node.take_effects()
         if effects is not NOTHING:
             self.checkers.before_effects(machine, effects)
-        if effects.persist or effects.outgoing or effects.replies or effects.end is not None:
             self._execute(machine, effects)
             if machine.node is not node:
                 return
-        elif effects.notices and self.trace is not None:
-            self._trace_notices(machine, effects)
         self.checkers.after_verb(machine, node)
         wake_ms = machine.clock.virtual_ms(node.next_deadline())
         if wake_ms <= self.time_ms:
@@ -395,10 +392,11 @@ class Cluster:
         self._settle(machine)
 
     def _execute(self, machine: Machine, effects: Effects) -> None:
-        for batch in effects.persist:
-            machine.disk.submit(batch)
-        if effects.persist and not machine.committing:
-            self._commit_soon(machine)
+        if effects.persist:
+            for batch in effects.persist:
+                machine.disk.submit(batch)
+            if not machine.committing:
+                self._commit_soon(machine)
         for outgoing in effects.outgoing:
             self._send(machine, outgoing)
         for reply in effects.replies:

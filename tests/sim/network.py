@@ -13,6 +13,7 @@ machine without power says nothing at all.
 from __future__ import annotations
 
 import struct
+from math import log
 from typing import TYPE_CHECKING, Final
 
 from parkingd.protocol import codec
@@ -51,6 +52,7 @@ class Network:
     def __init__(self, cluster: Cluster, options: Options, streams: Streams) -> None:
         self._cluster = cluster
         self._dice = streams.stream("network")
+        self._random = self._dice.random
         self._base_ms = options.delay_ms
         self._rate = 1 / options.delay_mean_ms if options.delay_mean_ms else 0.0
         self._loss = options.loss
@@ -161,27 +163,33 @@ class Network:
     def _carry(
         self, source: Machine, target: Machine, process: int, sender: Sender, message: Message
     ) -> None:
-        dice = self._dice.random
+        dice = self._random
         self.sent += 1
         if self._loss and dice() < self._loss:
             self.lost += 1
             return
         cluster = self._cluster
-        delay_ms = self._base_ms
-        if self._rate:
-            delay_ms += int(self._dice.expovariate(self._rate))
         at, arrive = cluster.at, self._arrive
-        at_ms = cluster.time_ms + delay_ms
+        at_ms = cluster.time_ms + self._delay_ms()
         if not self._reorder or dice() >= self._reorder:
             connection = (source.index, target.index, sender.link is None)
-            at_ms = max(at_ms, self._latest.get(connection, 0))
-            self._latest[connection] = at_ms
+            latest_ms = self._latest.get(connection, 0)
+            if latest_ms > at_ms:
+                at_ms = latest_ms
+            else:
+                self._latest[connection] = at_ms
         at(at_ms, arrive, source, target, process, sender, message)
         if self._duplication and dice() < self._duplication:
             at(at_ms + int(dice() * 50), arrive, source, target, process, sender, message)
         if self._replay and dice() < self._replay:
             late_ms = int(dice() * self._replay_ms_max)
             at(at_ms + late_ms, arrive, source, target, process, sender, message)
+
+    def _delay_ms(self) -> int:
+        """At least the base, and then as waiting times are distributed: exponentially."""
+        if not self._rate:
+            return self._base_ms
+        return self._base_ms + int(-log(1.0 - self._random()) / self._rate)
 
     # --- arriving -----------------------------------------------------------------------------
 
@@ -222,9 +230,7 @@ class Network:
         target = self._cluster.at_host(address.host)
         if target is None or (self._loss and self._dice.random() < self._loss):
             return
-        there_ms = self._base_ms
-        if self._rate:
-            there_ms += int(self._dice.expovariate(self._rate))
+        there_ms = self._delay_ms()
         cluster = self._cluster
         process = source.process
         cluster.at(cluster.time_ms + there_ms, self._knock, source, process, address, there_ms)

@@ -63,8 +63,8 @@ class Served(NamedTuple):
     """What one process serves, and what decides about it."""
 
     learned: int
-    is_barred: tuple[bool, ...]
-    ahead: tuple[int, ...]
+    is_barred: bool
+    ahead: frozenset[int]
     """Gates that others serve under claims which it has only heard of."""
     gates: frozenset[int]
 
@@ -271,12 +271,16 @@ class Owners:
         gates, shared = node._gates, node._shared
         if machine.index in self._woken:
             self._check_woken(machine, node)
-        barred = (gates.is_stopped, shared.is_namesake, shared.replica.failing)
-        ahead = tuple(gates._hearsay)
+        is_barred = gates.is_stopped or shared.replica.failing or shared.is_namesake
+        ahead = gates._hearsay.gates()
         learned = self._learned[machine.index]
         served = self._served.get(machine.index)
-        is_same = served is not None and served.learned == learned
-        if served is not None and is_same and (served.is_barred, served.ahead) == (barred, ahead):
+        if (
+            served is not None
+            and served.learned == learned
+            and served.is_barred is is_barred
+            and served.ahead == ahead
+        ):
             return
         if served is None or served.learned != learned:
             self._check_greatest(machine, node)
@@ -284,7 +288,7 @@ class Owners:
         before = served.gates if served is not None else frozenset()
         for gate in now - before:
             self._since_ms[machine.index, gate] = self._cluster.time_ms
-        self._served[machine.index] = Served(learned, barred, ahead, now)
+        self._served[machine.index] = Served(learned, is_barred, ahead, now)
 
     def woke(self, machine: Machine) -> None:
         """It runs on. After a long pause it may serve nothing until it has exchanged."""
