@@ -105,10 +105,11 @@ def encode(
     """The frame of a message. Raises ValueError if it is over the limit of its kind."""
     kind = KIND_OF[type(message)]
     body = FIELDS_OF[kind](message)
-    if kind in _DEFLATED:
+    frame = _pack((WIRE_VERSION, kind, cluster, name, replica, incarnation, body))
+    if len(frame) > DEFLATE_FROM_BYTES and kind in _DEFLATED:
         place, inflated_max = _DEFLATED[kind]
         body = (*body[:place], _deflated(body[place], inflated_max), *body[place + 1 :])
-    frame = _pack((WIRE_VERSION, kind, cluster, name, replica, incarnation, body))
+        frame = _pack((WIRE_VERSION, kind, cluster, name, replica, incarnation, body))
     if len(frame) > FRAME_BYTES_MAX and len(frame) > _frame_bytes_max(kind):
         raise ValueError(f"{type(message).__name__} of {len(frame)} bytes is over the limit")
     return frame
@@ -339,8 +340,6 @@ def _refuse_by_head(frame: bytes, cluster: str) -> None:
 
 def _deflated(value: object, inflated_max: int) -> object:
     """The array itself, or its deflated form if that is worth it."""
-    if not value:
-        return value
     packed: bytes = _pack(value)
     if len(packed) <= DEFLATE_FROM_BYTES:
         return value

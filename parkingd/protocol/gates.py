@@ -21,7 +21,7 @@ A claim is shown to nobody, and nothing done under it is answered, before it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from parkingd.core.events import Claim
@@ -591,21 +591,21 @@ class Gates:
             return True
         return claim is self._known.get(gate) and member.beat_ms > self._known_ms[gate]
 
-    def _claimants(
-        self, gate: int, named: Mapping[int, Sequence[str]], now: Now
-    ) -> tuple[str, ...]:
+    def _claimants(self, gate: int, named: dict[int, list[str]], now: Now) -> tuple[str, ...]:
         """Living nodes that take themselves for the owner, as far as this node can tell."""
-        names = named.get(gate, ())
+        names = list(named.get(gate, ()))
         claim = self._claim(gate)
-        if claim is None or claim.phase != PHASE_OWNED or claim.owner in names:
-            pass
-        elif self._is_own(claim):
-            if self.served_under(gate) is not None:
-                names = [*names, claim.owner]
-        elif self._is_gone(claim.owner, claim.incarnation, now) is False:
-            if not self._is_unnamed(gate, claim, UNSERVED_MS, now):
-                names = [*names, claim.owner]
-        return tuple(sorted(names)) if len(names) > 1 else tuple(names)
+        if claim is not None and claim.owner not in names and self._is_claimant(gate, claim, now):
+            names.append(claim.owner)
+        return tuple(sorted(names))
+
+    def _is_claimant(self, gate: int, claim: Claim, now: Now) -> bool:
+        if self._is_own(claim):
+            return self.served_under(gate) is not None
+        if claim.phase != PHASE_OWNED:
+            return False
+        gone = self._is_gone(claim.owner, claim.incarnation, now)
+        return gone is False and not self._is_unnamed(gate, claim, UNSERVED_MS, now)
 
     def rows(self, now: Now) -> list[GateRow]:
         """Every gate, by number."""

@@ -92,7 +92,7 @@ def flat_dots(dots: tuple[Dot, ...], own: ReplicaId = 0) -> tuple[int, ...]:
 
 def flat_spans(spans: tuple[Span, ...]) -> tuple[int, ...]:
     """The flat form of intervals; see `checks.intervals`."""
-    return tuple(number for span in spans for number in span)
+    return tuple(number for span in spans for number in span) if spans else ()
 
 
 def _enter_fields(origin: ReplicaId, time: int, body: Enter) -> Fields:

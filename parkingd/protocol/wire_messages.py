@@ -149,7 +149,7 @@ def _served_gates(value: object) -> tuple[tuple[int, int], ...] | None:
     if len(flat) % 2:
         raise checks.malformed("gates")
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    return tuple((_gate(gate), _epoch(epoch)) for gate, epoch in pairs)
+    return tuple([(_gate(gate), _epoch(epoch)) for gate, epoch in pairs])
 
 
 def _gate(value: object) -> int:
@@ -387,17 +387,17 @@ def context_of(value: object) -> ContextWire:
 
 
 def _part_fields(part: ContextPart) -> Fields:
+    if not part.intervals:
+        return part[:2]  # As nearly always.
     return (part.origin, part.upto, *flat_spans(part.intervals))
 
 
 def _part(value: object) -> ContextPart:
     fields = checks.fields(value, 2, "context")
-    upto = checks.integer(fields[1], 0, SEQ_MAX, "context")
-    return ContextPart(
-        checks.replica_id(fields[0]),
-        upto,
-        checks.intervals(fields[2:], upto, INTERVALS_MAX) if len(fields) > 2 else (),
-    )
+    origin, upto = checks.replica_id(fields[0]), checks.integer(fields[1], 0, SEQ_MAX, "context")
+    if len(fields) == 2:
+        return ContextPart(origin, upto)
+    return ContextPart(origin, upto, checks.intervals(fields[2:], upto, INTERVALS_MAX))
 
 
 def _address(value: object) -> Address:
