@@ -103,6 +103,7 @@ class Members:
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
+        self._all: tuple[Member, ...] = ()
 
     def get(self, name: str) -> Member | None:
         """The member of this name, in whatever state."""
@@ -112,14 +113,15 @@ class Members:
         """Add a member, or replace one of the same name."""
         self._members[member.name] = member
         self._members = {name: self._members[name] for name in sorted(self._members)}
+        self._all = tuple(self._members.values())
 
-    def all(self) -> list[Member]:
+    def all(self) -> tuple[Member, ...]:
         """Every member ever met in this run, by name."""
-        return list(self._members.values())
+        return self._all
 
     def alive(self) -> list[Member]:
         """Members in state alive, by name."""
-        return [m for m in self._members.values() if m.state is MemberState.ALIVE]
+        return [m for m in self._all if m.state is MemberState.ALIVE]
 
     def of_replica(self, replica: ReplicaId) -> Member | None:
         """The member that mints under this id."""

@@ -22,7 +22,7 @@ missed a goodbye suspects one that has left: whoever knows better confirms that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -221,11 +221,18 @@ class Membership:
         """Apply the clock to everybody; yields each member whose state changed, and the old one."""
         self._is_due = False
         members = self._shared.members.all()
-        if self._are_well(members, now):
-            members = []
+        if not self._are_well(members, now):
+            yield from self._judge_each(members, now)
+        for name, stranger in list(self._strangers.items()):
+            if now.mono_ms - stranger.named_ms >= STRANGER_MS:
+                del self._strangers[name]
+        self._next_ms = self._next_judgement_ms(now.mono_ms)
+
+    def _judge_each(
+        self, members: Sequence[Member], now: Now
+    ) -> Iterator[tuple[Member, MemberState]]:
         # Who is heard again is a witness already when the others are judged.
-        members.sort(key=lambda m: m.last_heard_ms, reverse=True)
-        for member in members:
+        for member in sorted(members, key=lambda m: m.last_heard_ms, reverse=True):
             if member.state is MemberState.LEFT:
                 continue
             state = self._judged(member, now)
@@ -240,12 +247,8 @@ class Membership:
             if state is MemberState.SUSPECT:
                 self.beat_wanted = True
             yield member, before
-        for name, stranger in list(self._strangers.items()):
-            if now.mono_ms - stranger.named_ms >= STRANGER_MS:
-                del self._strangers[name]
-        self._next_ms = self._next_judgement_ms(now.mono_ms)
 
-    def _are_well(self, members: list[Member], now: Now) -> bool:
+    def _are_well(self, members: Sequence[Member], now: Now) -> bool:
         """All stay what they are, as they do nearly always."""
         heard_ms = now.mono_ms - self._shared.settings.suspect_after_ms
         for member in members:
@@ -315,12 +318,13 @@ class Membership:
     def suspicions(self, now: Now) -> tuple[Suspicion, ...]:
         """For the own heartbeat: suspects and the dead, strangers that do not answer us, and who
         has left and is still waited for."""
+        members = self._shared.members.all()
         said = [
             Suspicion(m.name, m.incarnation, m.refutation, m.refused_ms is not None)
-            for m in self._shared.members.all()
+            for m in members
             if m.state is MemberState.SUSPECT or m.state is MemberState.DEAD
         ]
-        if now.mono_ms >= self._quiet_until_ms:
+        if self._strangers and now.mono_ms >= self._quiet_until_ms:
             said += [
                 Suspicion(name, each.incarnation, each.refutation, each.refused)
                 for name, each in sorted(self._strangers.items())
@@ -328,7 +332,7 @@ class Membership:
             ]
         said += [
             Suspicion(m.name, m.incarnation, m.refutation, False)
-            for m in self._shared.members.all()
+            for m in members
             if m.doubted_ms is not None and self._is_doubted(m, m.doubted_ms, now)
         ]
         return tuple(said[:SUSPICIONS_MAX])

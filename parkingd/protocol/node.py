@@ -14,6 +14,7 @@ and in the simulator.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Final, assert_never
 
@@ -163,14 +164,12 @@ class Node:
             may_mint=self._may_mint,
         )
         self._waits = Waits(shared, self._gates, self.is_synced, self.is_ready)
-        self._deadlines: Final = (
+        self._deadlines: tuple[Callable[[int], int | None], ...] = (
             self._peering.next_deadline,
             self._membership.next_deadline,
-            self._gates_deadline,
             self._entering.next_deadline,
             self._snapshots.next_deadline,
             self._replication.next_deadline,
-            self._fences_deadline,
             self._leaving.next_deadline,
             self._roots.next_deadline,
             self._waits.next_deadline,
@@ -178,6 +177,8 @@ class Node:
             self._intake.next_deadline,
             self._mint_deadline,
         )
+        self._joined_deadlines = (self._gates.next_deadline, self._fences.next_deadline)
+        """Of what rests while a snapshot is joined."""
         self._exchanges_at_stop = 0
         self._woke_ms = 0
         self._behind_of: str | None = None
@@ -231,7 +232,7 @@ class Node:
         return self._shared.counters
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> tuple[Member, ...]:
         """The table; read only."""
         return self._shared.members.all()
 
@@ -568,7 +569,7 @@ class Node:
         for member, before in self._membership.judge(now):
             self._judged(member, before, now)
         self._peering.tick(now)
-        if self.lot is None and self._peering.in_handshake(now):
+        if shared.replica.lot is None and self._peering.in_handshake(now):
             self._founding.wait_for_handshake(now)
         if not self._snapshots.is_joining:
             self._founding.tick(now, is_receiving=self._snapshots.is_receiving)
@@ -726,17 +727,14 @@ class Node:
         now_ms = self._now.mono_ms
         # Housekeeping is done with the heartbeat that follows.
         due_ms = now_ms if self._membership.beat_wanted else self._next_beat_ms
-        for next_deadline in self._deadlines:
+        deadlines = self._deadlines
+        if not self._snapshots.is_joining:
+            deadlines += self._joined_deadlines
+        for next_deadline in deadlines:
             at_ms = next_deadline(now_ms)
             if at_ms is not None and at_ms < due_ms:
                 due_ms = at_ms
         return due_ms
-
-    def _gates_deadline(self, now_ms: int) -> int | None:
-        return None if self._snapshots.is_joining else self._gates.next_deadline(now_ms)
-
-    def _fences_deadline(self, now_ms: int) -> int | None:
-        return None if self._snapshots.is_joining else self._fences.next_deadline(now_ms)
 
     def _mint_deadline(self, now_ms: int) -> int | None:
         return self._founding.mint_deadline(now_ms) if self._shared.replica.pending else None

@@ -211,7 +211,7 @@ def test_a_node_that_dials_itself_notices_and_is_no_member_of_its_own() -> None:
     a.start(knows=["a"])
     stage.pass_ms(3_000)
     assert candidates(a) == {str(a.address): "self"}
-    assert a.node.members == []
+    assert not a.node.members
     assert a.node.lot is not None
     hellos = len(a.has_sent(Hello))
     stage.pass_ms(30_000)
