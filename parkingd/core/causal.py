@@ -112,7 +112,10 @@ class CausalContext:
 
     def covers(self, other: CausalContext) -> bool:
         """Whether every dot of ``other`` is in this set."""
-        return not any(self.missing(other, origin) for origin in other.vector)
+        if other.intervals:
+            return not any(self.missing(other, origin) for origin in other.vector)
+        held = self.vector.get
+        return all(upto <= held(origin, 0) for origin, upto in other.vector.items())
 
     def upto(self, origin: ReplicaId) -> int:
         """Highest contiguous seq; 0 if unknown."""

@@ -25,19 +25,15 @@ class Roster:
 
     def heard(self, replica: ReplicaId, durable: Vector) -> None:
         """``replica`` says that its disk holds this much of each origin."""
-        known = self.durable.get(replica)
-        if known is None:
-            self.durable[replica] = dict(durable)
-        else:
-            for origin, upto in durable.items():
-                if upto > known.get(origin, 0):
-                    known[origin] = upto
-        self.name(origin for origin, upto in durable.items() if upto)
+        known = self.durable.setdefault(replica, {})
+        for origin, upto in durable.items():
+            if upto > known.get(origin, 0):
+                known[origin] = upto
+                self.named[origin] = None
 
     def name(self, replicas: Iterable[ReplicaId]) -> None:
         """These replicas exist: nothing is dropped before they have seen it."""
-        for replica in replicas:
-            self.named[replica] = None
+        self.named.update(dict.fromkeys(replicas))
 
     def members(
         self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, object]

@@ -258,7 +258,7 @@ def unpack_requests_untrusted(packed: bytes) -> list[tuple[bytes, RequestEffect]
 
 def pack_context(parts: Sequence[Part]) -> bytes:
     """A causal context, as the disk keeps it; see `CausalContext.parts`."""
-    return _pack([(origin, upto, *flat_spans(runs)) for origin, upto, runs in parts])
+    return _pack([(*part[:2], *flat_spans(part[2])) if part[2] else part[:2] for part in parts])
 
 
 def unpack_context_untrusted(packed: bytes) -> list[Part]:

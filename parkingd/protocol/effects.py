@@ -40,8 +40,7 @@ class Occurrence(NamedTuple):
     detail: Detail = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Persist:
+class Persist(NamedTuple):
     """One atomic change of the disk. Batches are committed first in, first out, never reordered.
 
     Applied in field order: first ``wipe``, last ``meta``.

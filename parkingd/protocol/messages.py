@@ -78,8 +78,7 @@ class Run(NamedTuple):
         return self.first + len(self.events) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """First on every new link, and the answer to one (``answer``)."""
 
     answer: bool
@@ -144,15 +143,13 @@ class Goodbye:
     final_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(NamedTuple):
     """Events. On PUB: the sender's own, in order. On DEALER: what the peer lacked."""
 
     runs: tuple[Run, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Pull:
+class Pull(NamedTuple):
     """Anti-entropy: this is what I hold, send me the rest and tell me what you hold."""
 
     nonce: int
@@ -164,8 +161,7 @@ class Pull:
     """Root of my resolved state; None while it holds events that ``context`` does not name."""
 
 
-@dataclass(frozen=True, slots=True)
-class PullReply:
+class PullReply(NamedTuple):
     """What the puller lacks, contiguous per origin, oldest first, and what the sender holds."""
 
     nonce: int
@@ -180,8 +176,7 @@ class PullReply:
     root: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(NamedTuple):
     """Gap request: send me these, inclusive."""
 
     spans: tuple[tuple[ReplicaId, int, int], ...]
@@ -274,8 +269,7 @@ class RootAnswer:
     context: ContextWire
 
 
-@dataclass(frozen=True, slots=True)
-class FenceReport:
+class FenceReport(NamedTuple):
     """I hold the fence of this replica, and this much of its events, and will take no more but of
     those who report as well."""
 

@@ -324,7 +324,8 @@ class Replication:
         vector = theirs.vector if durable is None else {p.origin: p.upto for p in durable}
         roster.heard(sender.replica, vector)
         # An id that has minted nothing yet, not even its join, may never do so.
-        roster.name(origin for origin in theirs.replicas() if theirs.highest(origin))
+        unnamed = theirs.vector.keys() - roster.named.keys()
+        roster.name(origin for origin in unnamed if theirs.highest(origin))
 
     # --- time ----------------------------------------------------------------------------
 
