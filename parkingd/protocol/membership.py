@@ -102,18 +102,20 @@ class Membership:
 
     # --- what arrives --------------------------------------------------------------------
 
-    def heartbeat(self, member: Member, beat: Heartbeat, now: Now) -> None:
-        """A heartbeat newer than the last: what it says of others, and of us."""
+    def heartbeat(self, member: Member, beat: Heartbeat, now: Now) -> bool:
+        """A heartbeat newer than the last: what it says of others, and of us. True if that asks
+        for anything to be done."""
         shared = self._shared
         member.refutation = max(member.refutation, beat.refutation)
         passed_ms, member.beat_ms = now.mono_ms - member.beat_ms, now.mono_ms
         had = member.accuses
         if not (had or beat.suspicions):
-            return
+            return False
         member.accuses = {each.name: each for each in beat.suspicions}
         # The dead are named in every heartbeat: only what was not said, or was too old, is news.
         is_fresh = passed_ms <= shared.settings.suspicion_fresh_ms
-        self._is_due |= not is_fresh or had != member.accuses
+        is_news = not is_fresh or had != member.accuses
+        self._is_due |= is_news
         for suspicion in beat.suspicions:
             if suspicion.name == shared.settings.name:
                 self._refute(suspicion)
@@ -124,9 +126,10 @@ class Membership:
             elif suspect.incarnation == suspicion.incarnation:
                 suspect.refutation = max(suspect.refutation, suspicion.refutation)
                 if suspicion.refused:
-                    self._probe(suspect, now)
+                    is_news |= self._probe(suspect, now)
                 if suspect.state is MemberState.LEFT:
                     suspect.doubted_ms = now.mono_ms
+        return is_news or self.beat_wanted
 
     def _refute(self, suspicion: Suspicion) -> None:
         shared = self._shared
@@ -136,15 +139,17 @@ class Membership:
             self.beat_wanted = True
             shared.counters["suspicions_refuted"] += 1
 
-    def _probe(self, suspect: Member, now: Now) -> None:
-        """Somebody was refused there: see for ourselves."""
+    def _probe(self, suspect: Member, now: Now) -> bool:
+        """Somebody was refused there: see for ourselves. False if that is known already."""
         if suspect.state not in (MemberState.ALIVE, MemberState.SUSPECT):
-            return
+            return False
         if suspect.refused_ms is not None:
-            return
-        if suspect.probed_ms is None or now.mono_ms - suspect.probed_ms >= PROBE_PAUSE_MS:
-            suspect.probed_ms = now.mono_ms
-            self._shared.outbox.outgoing.append(Probe(suspect.address))
+            return False
+        if suspect.probed_ms is not None and now.mono_ms - suspect.probed_ms < PROBE_PAUSE_MS:
+            return False
+        suspect.probed_ms = now.mono_ms
+        self._shared.outbox.outgoing.append(Probe(suspect.address))
+        return True
 
     def refused(self, address: Address, now: Now) -> None:
         """We tried to connect, and the machine says that nobody listens there."""
@@ -252,9 +257,14 @@ class Membership:
         """All stay what they are, as they do nearly always."""
         heard_ms = now.mono_ms - self._shared.settings.suspect_after_ms
         for member in members:
-            if member.state is not MemberState.ALIVE or member.refused_ms is not None:
-                return False
-            if member.last_heard_ms <= heard_ms:
+            is_heard = member.last_heard_ms > heard_ms
+            if member.state is MemberState.ALIVE:
+                if member.refused_ms is not None or not is_heard:
+                    return False
+            elif member.state is MemberState.DEAD:
+                if is_heard:
+                    return False
+            elif member.state is MemberState.SUSPECT:
                 return False
         return True
 

@@ -345,8 +345,7 @@ class Node:
         member.beat, member.head, member.leaving = beat.beat, beat.head, beat.leaving
         member.gates = beat.gates
         member.hear_clock(beat.wall_ms, now)
-        self._membership.heartbeat(member, beat, now)
-        if beat.suspicions:
+        if self._membership.heartbeat(member, beat, now):
             self._is_due_known = False
             self._is_eventful = True
         if member.lot is not None and member.lot == self._shared.replica.lot:
