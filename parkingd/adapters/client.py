@@ -1,14 +1,16 @@
 """The control socket's client: blocking, small, and quick to say that nobody is there.
 
 Whether a daemon lives is read from its lock before anything is sent and while an answer is
-awaited, so that neither a missing nor a dying daemon costs the whole time-out. Requests may
-overlap: `send` several, then `receive` until every one has its last page.
+awaited, so that neither a missing nor a dying daemon costs the whole time-out. One that is back
+before anybody has looked at its lock is noticed by the end of the connection: it knows nothing of
+what was asked before. Requests may overlap: `send` several, then `receive` until every one has its
+last page.
 
 What goes wrong is a value, `Trouble`, with the same codes as the daemon's own failures: for a
 program there is no difference between an answer that says no and no answer.
 
 Invariants: no asyncio and no dataclasses (a one-shot command has 80 ms, and half of it is Python
-and zmq loading); every wait ends.
+and zmq loading); every wait ends; what one process of a daemon was asked, no other answers.
 
 Source: DESIGN section 11.
 """
@@ -100,8 +102,13 @@ class ControlClient:
             (zmq.MAXMSGSIZE, REPLY_BYTES_MAX),
             (zmq.RCVHWM, RECEIVE_FRAMES_MAX),
             (zmq.RECONNECT_IVL, 50),
+            (zmq.HANDSHAKE_IVL, 0),  # One that is frozen is waited for as long as the caller says.
         ):
             self._socket.setsockopt(option, value)
+        self._ends = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._poller = zmq.Poller()
+        for watched in (self._socket, self._ends):
+            self._poller.register(watched, zmq.POLLIN)
         self._socket.connect(f"ipc://{path}")
 
     @classmethod
@@ -115,6 +122,7 @@ class ControlClient:
 
     def close(self) -> None:
         """Whatever was not sent is lost."""
+        self._socket.disable_monitor()  # First: one that is gone blocks libzmq's thread.
         self._context.destroy(linger=0)
 
     def send(self, verb: str, args: dict[Any, Any], timeout_s: float | None = None) -> int:
@@ -132,15 +140,20 @@ class ControlClient:
         return id_
 
     def receive(self, until_s: float) -> Reply | Trouble:
-        """The next page of any answer. ``until_s`` is a time of `time.monotonic`."""
+        """The next page of any answer. ``until_s`` is a time of `time.monotonic`.
+
+        After `CODE_DAEMON_STOPPED` there is none any more, also when it is back: connect again.
+        """
         while True:
             left_s = until_s - time.monotonic()
-            if self._socket.poll(max(0, int(min(left_s, WATCH_S) * 1_000))):
+            ready = dict(self._poller.poll(max(0, int(min(left_s, WATCH_S) * 1_000))))
+            if self._socket in ready:
                 break
+            has_ended = self._ends in ready or (self._has_lock and lock_holder(self._path) is None)
+            if has_ended and not self._socket.poll(0):
+                return Trouble(CODE_DAEMON_STOPPED, f"{self.node} stopped while it was asked")
             if left_s <= 0:
                 return Trouble(CODE_TIMED_OUT, f"{self.node} did not answer in time")
-            if self._has_lock and lock_holder(self._path) is None and not self._socket.poll(0):
-                return Trouble(CODE_DAEMON_STOPPED, f"{self.node} stopped while it was asked")
         try:
             reply = decode_reply(self._socket.recv())
         except WireError:

@@ -93,6 +93,20 @@ def test_a_daemon_that_stops_while_it_is_asked_is_noticed_before_the_time_out(
     assert trouble.code == "daemon_stopped"
 
 
+def test_what_a_daemon_was_asked_that_is_back_at_once_has_no_answer(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        server.node.silent = True
+        client = ControlClient.connect(server.path, 60)
+        assert isinstance(client, ControlClient)
+        client.send("lot", {})
+        eventually(lambda: bool(server.node.seen))
+    with running(tmp_path):
+        trouble = client.receive(time.monotonic() + 60)
+        client.close()
+    assert isinstance(trouble, Trouble)
+    assert trouble.code == "daemon_stopped"
+
+
 def test_text_that_is_not_unicode_is_a_usage_error(client: ControlClient) -> None:
     with pytest.raises(UsageError):
         client.send("where", {"plate": "\udcff"})

@@ -245,15 +245,23 @@ def test_a_daemon_that_lost_its_disk_counts_anew(path: Path) -> None:
         daemon.stop()
 
 
-def test_a_restart_that_nobody_saw_is_noticed_by_the_incarnation(path: Path) -> None:
-    with scripted(path) as daemon, listening(path) as listener:
+def test_a_restart_that_nobody_saw_is_noticed_and_what_it_can_tell_is_asked_anew(
+    path: Path,
+) -> None:
+    with scripted(path) as daemon, listening(path, interval_s=3_600) as listener:
+        daemon.tells_events = False
+        eventually(listener.heard(TellsNothing))
+        daemon.stop()
+        daemon.tells_events = True
         daemon.tell(event(1))
-        eventually(listener.heard(Told))
-        eventually(listener.heard(Polled))
+        daemon.start()
         eventually(lambda: ("journal", follows(1)) in daemon.asked)
         asked = len(daemon.asked)
-        daemon.incarnation = 2
-        eventually(lambda: ("journal", follows(1)) in daemon.asked[asked:], within_s=8)
+        daemon.stop()
+        daemon.start()
+        eventually(lambda: ("journal", follows(1)) in daemon.asked[asked:])
+        assert listener.heard(Told)()
+        assert listener.events() == [1]
 
 
 def test_a_daemon_that_does_not_answer_is_not_lost(path: Path) -> None:

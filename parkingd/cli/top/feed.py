@@ -63,8 +63,6 @@ STOP_WAIT_S: Final = 2.0
 CODE_USAGE: Final = "usage"
 """How a daemon answers that does not know a verb."""
 
-_RESTARTED: Final = Trouble("restarted", "it is another daemon now")
-
 
 def read_moment() -> Moment:
     """Now, on both clocks."""
@@ -84,8 +82,6 @@ class Feed:
         self._stopping = threading.Event()
         self._again = threading.Event()
         self._interval_s = interval_s
-        self._incarnation: object = None
-        """Of the daemon that was last looked at: a new one knows nothing of a question."""
         self._followed: object = None
         """The replica whose events were told last, and the number of the last of them: it counts
         on when it is started again."""
@@ -168,7 +164,6 @@ class Feed:
                 if isinstance(answer, Trouble) and _ends(answer):
                     return answer
             if isinstance(status, dict) and isinstance(members, dict):
-                self._incarnation = status.get("incarnation")
                 lot_gates = gates if isinstance(gates, dict) else None
                 self._say(Polled(read_moment(), status, members, lot_gates))
             self._again.wait(max(0.0, begun_s + self._interval_s - time.monotonic()))
@@ -188,38 +183,38 @@ class Feed:
         return None
 
     def _follow(self, client: ControlClient) -> Trouble | None:
-        """The events, for as long as it is the same daemon."""
+        """The events; a connection ends with the daemon that it was made to."""
         status = self._ask(client, "status")
         if isinstance(status, Trouble):
             return status
-        incarnation, replica = status.get("incarnation"), status.get("replica")
+        replica = status.get("replica")
         if replica != self._followed:
             self._followed, self._told_seq = replica, None
         while not self._stopping.is_set():
             if self._told_seq is None:
-                trouble = self._begin_to_follow(client, incarnation)
+                trouble = self._begin_to_follow(client)
             else:
-                trouble = self._read(client, incarnation, WATCH_S)
+                trouble = self._read(client, WATCH_S)
             if trouble is not None:
                 return trouble
         return None
 
-    def _begin_to_follow(self, client: ControlClient, incarnation: object) -> Trouble | None:
+    def _begin_to_follow(self, client: ControlClient) -> Trouble | None:
         """The latest of what happened before, at once."""
-        page = self._page(client, incarnation, {"limit": 1})
+        page = self._page(client, {"limit": 1})
         if isinstance(page, Trouble) and page.code == CODE_USAGE:
             self._say(TellsNothing(read_moment(), page.reason))
-            return self._until_another(incarnation)
+            return self._until_another(client)
         if not isinstance(page, Reply):
             return page
         self._told_seq = max(0, _number(page, "last") - HISTORY_EVENTS)
-        return self._read(client, incarnation, 0)
+        return self._read(client, 0)
 
-    def _read(self, client: ControlClient, incarnation: object, wait_s: int) -> Trouble | None:
+    def _read(self, client: ControlClient, wait_s: int) -> Trouble | None:
         """Pass on what has happened since; ``wait_s``: for the first of it, if that is nothing.
         With 0, what is not kept any more is not missed: nobody has waited for it."""
         asked: dict[str, object] = {"after": self._told_seq, "wait": wait_s}
-        page = self._page(client, incarnation, asked)
+        page = self._page(client, asked)
         if not isinstance(page, Reply):
             return page
         items = tuple(page.body.get("items", ()))
@@ -233,29 +228,24 @@ class Feed:
             self._stopping.wait(SLICE_S)  # In a storm: not one by one.
         return None
 
-    def _page(
-        self, client: ControlClient, incarnation: object, asked: dict[str, object]
-    ) -> Reply | Trouble | None:
+    def _page(self, client: ControlClient, asked: dict[str, object]) -> Reply | Trouble | None:
         """One answer to ``journal``; None: it is time to stop."""
         timeout_s = WATCH_S + self._timeout_s
         id_ = client.send("journal", asked, timeout_s)
-        before = self._incarnation
         until_s = time.monotonic() + timeout_s
         while not self._stopping.is_set():
             page = client.page(id_, min(until_s, time.monotonic() + SLICE_S))
             is_piece = isinstance(page, Trouble) and page.node is None and _is_late(page)
             if not is_piece or time.monotonic() >= until_s:
                 return page
-            if self._incarnation not in (before, incarnation):
-                return _RESTARTED
         return None
 
-    def _until_another(self, incarnation: object) -> Trouble | None:
+    def _until_another(self, client: ControlClient) -> Trouble | None:
         """Wait for a daemon that may know more: perhaps it is restarted in another version."""
-        before = self._incarnation
-        while not self._stopping.wait(SLICE_S):
-            if self._incarnation not in (before, incarnation):
-                return _RESTARTED
+        while not self._stopping.is_set():
+            found = client.receive(time.monotonic() + SLICE_S)
+            if isinstance(found, Trouble) and not _is_late(found):
+                return found
         return None
 
     def _ask(self, client: ControlClient, verb: str) -> Document | Trouble:
