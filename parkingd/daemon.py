@@ -198,7 +198,7 @@ class Daemon:
             )
             undo.callback(self._control.close)
             self._journal = JournalReader(
-                self._loop, lambda: self._store, self._control, stored.journal_seq
+                self._loop, lambda: self._store, self._control, stored.journal, stored.journal_seq
             )
             undo.callback(self._journal.close)
             self._open_ops()

@@ -57,6 +57,11 @@ def new_replica_id(wall_ms: int) -> ReplicaId:
     return ((wall_ms // 1000) & 0xFFFF_FFFF) << 32 | (secrets.randbelow(0xFFFF_FFFF) + 1)
 
 
+def new_journal_name() -> str:
+    """16 random hex digits."""
+    return secrets.token_hex(8)
+
+
 def fsync_directory(path: Path) -> None:
     """Make creations and renames in a directory survive a loss of power. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -92,12 +92,15 @@ class JournalReader:
         loop: asyncio.AbstractEventLoop,
         store: Callable[[], LineStore],
         answers: Answers,
+        name: str,
         last_seq: int,
     ) -> None:
-        """``store``: the present one. ``last_seq``: the greatest number on the disk at start."""
+        """``store``: the present one. ``name``: of the journal. ``last_seq``: the greatest number
+        on the disk at start."""
         self._loop = loop
         self._store = store
         self._answers = answers
+        self._name = name
         self._ring: deque[Occurrence] = deque(maxlen=RING_LINES)
         self._last = last_seq
         self._before_ms = 0
@@ -246,6 +249,7 @@ class JournalReader:
             "next": reader.position if next_ is None else next_,
             "missed": reader.missed or 0,
             "last": self._last,
+            "journal": self._name,
         }
         self._answers.reply_document(reader.handle, "EventList", body)
 

@@ -23,6 +23,9 @@ LINES_FORGOTTEN_MAX: Final = 20_000
 META_JOURNAL_SEQ: Final = "journal_seq"
 """In ``meta``: the greatest number when lines were last forgotten, so that none is used twice."""
 
+STORE_JOURNAL: Final = "journal"
+"""In ``store``: the journal's name."""
+
 JOURNAL_SCHEMA: Final = (
     "CREATE TABLE journal (seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, type TEXT NOT NULL,"
     " plate TEXT, gate INTEGER, member TEXT, replica INTEGER, event INTEGER, reason TEXT,"
@@ -142,13 +145,17 @@ def greatest_seq(connection: sqlite3.Connection) -> int:
 
 
 def take_over(connection: sqlite3.Connection, path: str) -> None:
-    """Copy all lines of another database, which nobody has open. Raises sqlite3.Error."""
+    """Copy all lines of another database, which nobody has open, and their journal's name. Raises
+    sqlite3.Error."""
     connection.execute("ATTACH DATABASE ? AS old", (path,))
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT INTO journal SELECT * FROM old.journal")
         connection.execute(
             "INSERT OR REPLACE INTO meta SELECT * FROM old.meta WHERE key = ?", (META_JOURNAL_SEQ,)
+        )
+        connection.execute(
+            "INSERT OR REPLACE INTO store SELECT * FROM old.store WHERE key = ?", (STORE_JOURNAL,)
         )
         connection.execute("COMMIT")
     finally:

@@ -24,7 +24,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias, assert_never
 
-from parkingd.adapters.data_dir import DataDir, fsync_directory, new_replica_id
+from parkingd.adapters.data_dir import DataDir, fsync_directory, new_journal_name, new_replica_id
 from parkingd.adapters.database import Database
 from parkingd.adapters.journal_table import LineQuery, LineSlice
 from parkingd.adapters.succession import open_latest
@@ -307,6 +307,7 @@ class EphemeralStore:
             incarnation=max(wall_ms, incarnation_after + 1),
             fresh=True,
             pending=tuple(enumerate(pending, start=1)),
+            journal=new_journal_name(),
         )
         return cls(on_fact), state
 

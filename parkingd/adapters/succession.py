@@ -26,8 +26,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from parkingd.adapters.data_dir import DataDir, fsync_directory
+from parkingd.adapters.data_dir import DataDir, fsync_directory, new_journal_name
 from parkingd.adapters.database import Contents, Database, is_damage
+from parkingd.adapters.journal_table import STORE_JOURNAL
 from parkingd.core.ids import replica_hex
 from parkingd.errors import LocalError, StorageError
 from parkingd.protocol.effects import StartOver, StoredState
@@ -202,6 +203,7 @@ def _start(
         if doubt is not None:
             warnings.append(f"new replica id: {doubt}")
         identity = data_dir.renew_identity(wall_ms)
+    journal = own.get(STORE_JOURNAL) or new_journal_name()
     incarnation = max(wall_ms, _incarnation(own) + 1, data_dir.incarnation + 1)
     started = time.perf_counter()
     database.replace_own(
@@ -211,6 +213,7 @@ def _start(
             "replica": replica_hex(identity.replica),
             "fingerprint": data_dir.fingerprint(),
             "incarnation": str(incarnation),
+            STORE_JOURNAL: journal,
         }
     )
     commit_ms = (time.perf_counter() - started) * 1000
@@ -227,6 +230,7 @@ def _start(
         meta=contents.meta,
         pending=contents.pending,
         journal_seq=contents.journal_seq,
+        journal=journal,
         warnings=tuple(warnings),
     )
 

@@ -5,8 +5,9 @@ nothing while it is busy, and one that fell behind is told how much is gone inst
 anybody up. Who follows asks with a wait: the daemon answers when something has happened.
 
 A daemon that stops is waited for, for `reconnect_s` and not longer, and asked for what came next:
-numbers go on through restarts. Where they do not, because its data directory is a new one, the
-reader is told so and begins with the first.
+numbers go on through restarts. Where they do not, because its data directory is a new one (then
+the journal has another name) or was restored from an older copy (then the last event that was read
+is another one), the reader is told so and begins with the first.
 
 Invariants: every wait ends; numbers only grow between two notes that say otherwise.
 """
@@ -73,6 +74,8 @@ class Page(NamedTuple):
     missed: int
     last: int
     """The greatest number that the journal has given."""
+    journal: str
+    """Its name: numbers of another one say nothing about this one's."""
     node: str | None = None
     at: str = ""
     """Who said so, and when."""
@@ -89,11 +92,16 @@ class Journal:
         self._reconnect_s = reconnect_s
         self.watches_output = True
         """End with BrokenPipeError as soon as nobody reads standard output any more."""
+        self._followed: str | None = None
+        """The journal that positions are of; None: not known yet."""
 
     def end(self) -> int | Trouble:
         """The last number that was given so far; 0 for none."""
         page = self._ask(None, 1, 0)
-        return page if isinstance(page, Trouble) else page.last
+        if isinstance(page, Trouble):
+            return page
+        self._followed = page.journal
+        return page.last
 
     def pages(self, after: int, last: int) -> Iterator[Page | Trouble]:
         """What is there above ``after`` and up to ``last``. A Trouble is the last."""
@@ -122,7 +130,7 @@ class Journal:
                     return
                 found.extend(page.events)
             if len(found) == count or after == 0:
-                yield Page(list(found), 0, last, 0, last)
+                yield Page(list(found), 0, last, 0, last, self._followed or "")
                 return
             window *= WINDOW_GROWTH
 
@@ -132,7 +140,7 @@ class Journal:
         outage = _Outage(self._session, self._reconnect_s)
         seen: Document | None = None
         while True:
-            # A daemon that was away is asked for the last event again: is it the same journal?
+            # A daemon that was away is asked for the last event again: was it restored?
             known = seen if outage.is_on else None
             page = self._ask(known["seq"] - 1 if known else after, PAGE_EVENTS, wait_s)
             if isinstance(page, Trouble):
@@ -146,13 +154,15 @@ class Journal:
                 continue
             outage.end(after)
             going_on = _continued(page, after, known)
-            if going_on is None:
+            is_same = self._followed in (None, page.journal)
+            self._followed = page.journal
+            if going_on is None or (after and not is_same):
                 self._session.note(
                     "begun_anew",
                     f"event {after} is not in this journal: it was begun anew",
                     "going on with its first event",
                 )
-                after, seen = 0, None
+                after, seen, wait_s = 0, None, 0
                 continue
             yield going_on
             after, wait_s = going_on.next_after, WAIT_S
@@ -224,7 +234,7 @@ class _Outage:
 
 
 def _continued(page: Page, after: int, known: Document | None) -> Page | None:
-    """What this page has above ``after``; None if it is from a journal that was begun anew.
+    """What this page has above ``after``; None if the journal was begun anew or restored.
 
     ``known``: an event from before, which the page was asked to begin with.
     """
@@ -258,7 +268,8 @@ def _page_of(reply: Reply, after: int) -> Page:
     shared = {"api": API, "kind": "Event", "node": reply.node, "at": at}
     events = [shared | item for item in body.get("items", ())]
     next_after = max(after, int(body["next"]))
-    return Page(events, after, next_after, int(body["missed"]), int(body["last"]), reply.node, at)
+    missed, last, journal = int(body["missed"]), int(body["last"]), str(body.get("journal", ""))
+    return Page(events, after, next_after, missed, last, journal, reply.node, at)
 
 
 def missed_event(page: Page) -> Document:

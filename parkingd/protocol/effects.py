@@ -95,6 +95,8 @@ class StoredState:
     """Stays (packed records, numbered) of a younger lot, to be recorded anew in this one."""
     journal_seq: int = 0
     """The greatest number ever used in the journal."""
+    journal: str = ""
+    """16 hex digits that name the journal: one of another name has given its numbers anew."""
     warnings: tuple[str, ...] = ()
     """What the store noticed: a new replica id and why, a slow disk, an old SQLite."""
 

@@ -24,6 +24,7 @@ class JournalDaemon(StandIn):
 
     def __init__(self, path: Path) -> None:
         self.events: list[dict[str, Any]] = []
+        self.journal = "0a"
         self.answers = True
         self.asked: list[dict[str, Any]] = []
         super().__init__(path)
@@ -54,7 +55,8 @@ class JournalDaemon(StandIn):
         items = chosen[:limit]
         next_ = items[-1]["seq"] if len(chosen) > limit else max(after, last)
         missed = max(0, first - 1 - after)
-        return {"items": items, "next": next_, "missed": missed, "last": last}
+        body = {"items": items, "next": next_, "missed": missed, "last": last}
+        return body | {"journal": self.journal}
 
 
 @contextmanager

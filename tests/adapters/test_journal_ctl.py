@@ -193,7 +193,7 @@ def test_a_journal_that_was_begun_anew_is_read_from_its_beginning(
         ([event(6), event(9)], [9], None),
         ([event(8), event(9)], [7, 8], None),
     ],
-    ids=["another journal", "the same", "not all of the past", "a gap"],
+    ids=["a restored one", "the same", "not all of the past", "a gap"],
 )
 def test_numbers_that_go_on_are_told_from_numbers_that_were_begun_anew(
     daemon: JournalDaemon, kept: list[dict[str, Any]], told: list[int], says: str | None
@@ -213,6 +213,22 @@ def test_numbers_that_go_on_are_told_from_numbers_that_were_begun_anew(
         assert json.loads(ctl.stderr.readline())["code"] == "reconnected"
         rest = [json.loads(line)["code"] for line in ctl.stderr]
         assert rest == ([] if says is None else [says])
+
+
+def test_who_has_seen_nothing_yet_misses_nothing_of_a_journal_that_was_begun_anew(
+    daemon: JournalDaemon,
+) -> None:
+    daemon.events += [event(1), event(2)]
+    with start(daemon, "watch", "--type", "denied", "--json", "--count", "2") as ctl:
+        eventually(lambda: bool(daemon.asked) and daemon.asked[-1]["wait"] > 0)
+        daemon.stop()
+        daemon.journal = "0b"
+        daemon.events[:] = [event(1), event(2, "denied"), event(3), event(4, "denied")]
+        daemon.start()
+        out, err = ctl.communicate(timeout=20)
+    assert [json.loads(line)["seq"] for line in out.splitlines()] == [2, 4]
+    notes = [json.loads(line)["code"] for line in err.splitlines()]
+    assert notes == ["reconnecting", "reconnected", "begun_anew"]
 
 
 def test_ctrl_c_ends_a_watch_without_a_word(daemon: JournalDaemon) -> None:

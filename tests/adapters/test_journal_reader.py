@@ -39,7 +39,7 @@ class Desk:
         self.handles = itertools.count(1)
         self.token = 0
         loop = asyncio.get_running_loop()
-        self.reader = JournalReader(loop, lambda: self.store, self, last_seq)
+        self.reader = JournalReader(loop, lambda: self.store, self, "0a", last_seq)
 
     def reply(self, handle: int, outcome: Failure) -> None:
         assert handle not in self.answers
@@ -166,7 +166,8 @@ def test_who_waits_in_vain_is_told_how_far_it_has_been_looked_for_it() -> None:
         handle = desk.ask(0, wait_s=1, types=("denied",))
         desk.happen(line(2))
         assert not desk.answers
-        assert await desk.answer(handle) == {"items": [], "next": 2, "missed": 0, "last": 2}
+        answer = {"items": [], "next": 2, "missed": 0, "last": 2, "journal": "0a"}
+        assert await desk.answer(handle) == answer
 
     in_memory(act)
 
@@ -221,7 +222,7 @@ def test_numbers_that_began_anew_are_read_from_the_first() -> None:
     async def act(desk: Desk) -> None:
         desk.happen(line(1))
         found = await desk.answer(desk.ask(900, wait_s=30))
-        assert found == {"items": [], "next": 0, "missed": 0, "last": 1}
+        assert found == {"items": [], "next": 0, "missed": 0, "last": 1, "journal": "0a"}
 
     in_memory(act)
 

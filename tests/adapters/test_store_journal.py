@@ -197,6 +197,16 @@ def test_a_line_that_comes_too_old_goes_with_the_next_look(node: Node) -> None:
     assert [each.seq for each in node.lines()] == [1]
 
 
+def test_a_journal_keeps_its_name_and_another_one_has_another(tmp_path: Path) -> None:
+    names = []
+    for path in (tmp_path / "n", tmp_path / "n", tmp_path / "m"):
+        node = Node(path)
+        names.append(node.state.journal)
+        node.close()
+    assert names[0] == names[1] != names[2]
+    assert len(names[0]) == 16
+
+
 # --- other databases -------------------------------------------------------------------------
 
 
@@ -227,6 +237,7 @@ def test_a_database_of_format_1_is_brought_up_to_date_and_keeps_everything(tmp_p
 def test_the_journal_goes_on_in_another_lot(tmp_path: Path, keep: bool) -> None:
     path = tmp_path / "n"
     node = Node(path)
+    name = node.state.journal
     node.commit(Persist(records=((7, 1, b"car"),), journal=LINES, token=1))
     node.commit(Persist(journal_before=WALL_MS + 1, token=2))
     node.close()
@@ -238,6 +249,7 @@ def test_the_journal_goes_on_in_another_lot(tmp_path: Path, keep: bool) -> None:
     node = Node(path)
     assert bool(node.state.records) is keep
     assert (node.state.journal_seq, node.lines()) == (4, list(LINES[1:]))
+    assert node.state.journal == name
     node.close()
 
 

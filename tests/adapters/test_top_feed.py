@@ -34,9 +34,9 @@ class ScriptedDaemon(StandIn):
     """
 
     def __init__(
-        self, path: Path, incarnation: int = 1, replica: str = "0a", last: int = 0
+        self, path: Path, incarnation: int = 1, journal: str = "0a", last: int = 0
     ) -> None:
-        self.replica = replica
+        self.journal = journal
         self.incarnation = incarnation
         self.tells_events = True
         self.refused: set[str] = set()
@@ -59,7 +59,8 @@ class ScriptedDaemon(StandIn):
         if args.get("wait") and not items:
             return None
         missed, self._missed = (self._missed, 0) if items else (0, self._missed)
-        return {"items": items, "next": self._last, "last": self._last, "missed": missed}
+        body = {"items": items, "next": self._last, "last": self._last, "missed": missed}
+        return body | {"journal": self.journal}
 
     def begin(self) -> None:
         self._watchers: list[tuple[bytes, Request]] = []
@@ -80,10 +81,7 @@ class ScriptedDaemon(StandIn):
 
     def _answer(self, request: Request) -> Reply:
         bodies: dict[str, tuple[str, dict[str, Any]]] = {
-            "status": (
-                "Status",
-                {"incarnation": self.incarnation, "replica": self.replica, "cluster": "default"},
-            ),
+            "status": ("Status", {"incarnation": self.incarnation, "cluster": "default"}),
             "members": ("MemberList", {"items": [{"name": "gary", "state": "alive"}]}),
             "gates": ("GateList", {"items": [{"gate": 1, "state": "served", "owner": "gary"}]}),
             "digest": ("Digest", {"items": [{"root": "ab", "nodes": ["gary"]}], "unreachable": []}),
@@ -238,9 +236,9 @@ def test_a_daemon_that_lost_its_disk_counts_anew(path: Path) -> None:
             eventually(lambda: listener.heard(Told)() and listener.events() == [8])
             daemon.stop()
             eventually(listener.heard(Lost))
-            daemon = ScriptedDaemon(path, incarnation=2, replica="0b")
-            daemon.tell(event(1))
-            eventually(lambda: listener.heard(Told)() and listener.events() == [8, 1], 15)
+            daemon = ScriptedDaemon(path, incarnation=2, journal="0b")
+            daemon.tell(event(1), event(9))
+            eventually(lambda: listener.heard(Told)() and listener.events() == [8, 1, 9], 15)
     finally:
         daemon.stop()
 

@@ -83,8 +83,8 @@ class Feed:
         self._again = threading.Event()
         self._interval_s = interval_s
         self._followed: object = None
-        """The replica whose events were told last, and the number of the last of them: it counts
-        on when it is started again."""
+        """The journal whose events were told last, and the number of the last of them: it counts
+        on when its daemon is started again."""
         self._told_seq: int | None = None
         self._failure: BaseException | None = None
         self._threads = [
@@ -184,31 +184,24 @@ class Feed:
 
     def _follow(self, client: ControlClient) -> Trouble | None:
         """The events; a connection ends with the daemon that it was made to."""
-        status = self._ask(client, "status")
-        if isinstance(status, Trouble):
-            return status
-        replica = status.get("replica")
-        if replica != self._followed:
-            self._followed, self._told_seq = replica, None
-        while not self._stopping.is_set():
-            if self._told_seq is None:
-                trouble = self._begin_to_follow(client)
-            else:
-                trouble = self._read(client, WATCH_S)
-            if trouble is not None:
-                return trouble
-        return None
-
-    def _begin_to_follow(self, client: ControlClient) -> Trouble | None:
-        """The latest of what happened before, at once."""
         page = self._page(client, {"limit": 1})
         if isinstance(page, Trouble) and page.code == CODE_USAGE:
             self._say(TellsNothing(read_moment(), page.reason))
             return self._until_another(client)
         if not isinstance(page, Reply):
             return page
-        self._told_seq = max(0, _number(page, "last") - HISTORY_EVENTS)
-        return self._read(client, 0)
+        journal = page.body.get("journal")
+        if journal != self._followed or self._told_seq is None:
+            # The latest of what happened before, at once.
+            self._followed, self._told_seq = journal, max(0, _number(page, "last") - HISTORY_EVENTS)
+            trouble = self._read(client, 0)
+            if trouble is not None:
+                return trouble
+        while not self._stopping.is_set():
+            trouble = self._read(client, WATCH_S)
+            if trouble is not None:
+                return trouble
+        return None
 
     def _read(self, client: ControlClient, wait_s: int) -> Trouble | None:
         """Pass on what has happened since; ``wait_s``: for the first of it, if that is nothing.
