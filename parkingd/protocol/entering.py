@@ -34,7 +34,7 @@ from parkingd.protocol.commands import AskToEnter
 from parkingd.protocol.desk import WARNING_REPEATED, open_dots, reused
 from parkingd.protocol.gates import Gates
 from parkingd.protocol.limits import GATES_MAX
-from parkingd.protocol.members import MemberState
+from parkingd.protocol.members import GONE
 from parkingd.protocol.messages import EnterAnswer, EnterAsk, Route, Sender
 from parkingd.protocol.outbox import storage_failure
 from parkingd.protocol.outcomes import Decision, ErrorCode, Failure, Outcome
@@ -321,7 +321,7 @@ class Entering:
             return
         member = shared.members.get(owner)
         fence = fence_of(claim)
-        if member is None or member.state in (MemberState.DEAD, MemberState.LEFT):
+        if member is None or member.state in GONE:
             return
         if car.asked_fence == fence and now.mono_ms < car.next_ms:
             return

@@ -37,7 +37,7 @@ from parkingd.core.gates import (
 from parkingd.core.ids import Now
 from parkingd.protocol.effects import Level
 from parkingd.protocol.hearsay import Hearsay
-from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.members import GONE, Member, MemberState
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.outcomes import GateRow
 from parkingd.protocol.shared import Shared
@@ -364,7 +364,7 @@ class Gates:
             return True if self._membership.is_stranger_gone(name, incarnation, now) else None
         if member.incarnation > incarnation:
             return True
-        return member.state in (MemberState.DEAD, MemberState.LEFT)
+        return member.state in GONE
 
     def _owner(self, gate: int, live: dict[str, int], now: Now) -> tuple[str | None, bool]:
         """(who has or gets it by the claims, whether anybody else may claim it)."""

@@ -24,6 +24,10 @@ class MemberState(Enum):
     LEFT = "left"
 
 
+GONE: Final = (MemberState.DEAD, MemberState.LEFT)
+"""Of whom nothing is expected any more."""
+
+
 @dataclass(slots=True)
 class Member:
     """One peer as this node sees it."""

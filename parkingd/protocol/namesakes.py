@@ -20,7 +20,7 @@ from typing import Final
 from parkingd.core.ids import Now, ReplicaId, replica_hex
 from parkingd.protocol.effects import Level, Stop
 from parkingd.protocol.facts import Candidate
-from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.members import GONE, Member, MemberState
 from parkingd.protocol.messages import REFUSED_NAME_TAKEN, Address, Refused, Route, Sender
 from parkingd.protocol.shared import Shared
 
@@ -130,8 +130,7 @@ class Namesakes:
             return
         for name, at_ms in list(shared.name_refusals.items()):
             member = shared.members.get(name)
-            gone = (MemberState.DEAD, MemberState.LEFT)
-            is_gone = member is not None and member.state in gone
+            is_gone = member is not None and member.state in GONE
             if is_gone or now.mono_ms - at_ms >= NAMESAKE_MS:
                 del shared.name_refusals[name]
         for key, at_ms in list(self._seen_ms.items()):

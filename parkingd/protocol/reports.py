@@ -26,7 +26,7 @@ from parkingd.core.stays import stay_since_ms
 from parkingd.protocol.codec import unpack_event_untrusted
 from parkingd.protocol.desk import invalid_plate
 from parkingd.protocol.gates import Gates
-from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.members import GONE, Member, MemberState
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.outbox import STORAGE_WARNING
 from parkingd.protocol.outcomes import (
@@ -143,7 +143,7 @@ class Reports:
                 m.incarnation,
                 str(m.address),
                 max(0, now.mono_ms - m.last_heard_ms) / 1000,
-                m.rtt_ms,
+                None if m.state in GONE else m.rtt_ms,
                 served[m.name],
                 m.version,
                 self._events_behind(m),

@@ -33,7 +33,7 @@ from parkingd.protocol.codec import (
 )
 from parkingd.protocol.effects import Level
 from parkingd.protocol.limits import CHUNK_CREDIT, CHUNK_RECORDS_MAX, EARLY_MAX
-from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.members import GONE, Member
 from parkingd.protocol.messages import (
     Delta,
     Route,
@@ -429,7 +429,7 @@ class Snapshots:
                 self._give_up(str(error), now)
             return
         member = self._shared.members.get(receiving.member)
-        gone = member is None or member.state in (MemberState.DEAD, MemberState.LEFT)
+        gone = member is None or member.state in GONE
         if gone or now.mono_ms >= receiving.deadline_ms:
             began = gone or receiving.header is not None
             self._give_up("the sender fell silent" if began else "it did not begin", now)

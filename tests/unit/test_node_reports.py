@@ -172,6 +172,9 @@ def test_the_log_lists_what_somebody_may_still_lack() -> None:
 def test_members_are_listed_with_their_state_itself_first() -> None:
     stage = Stage()
     a, b, c = stage.found("a", "b", "c")
+    stage.pass_ms(20_000)
+    met = a.ask(ReadMembers(), MemberList).items
+    assert [row.rtt_ms is None for row in met] == [True, False, False]
     b.stop()
     stage.pass_ms(3_000)
     rows = a.ask(ReadMembers(), MemberList).items
@@ -182,6 +185,7 @@ def test_members_are_listed_with_their_state_itself_first() -> None:
     ]
     assert rows[1].last_heard_s >= 2
     assert rows[2].last_heard_s < 1
+    assert [row.rtt_ms is None for row in rows] == [True, True, False]
     assert rows[2].address == str(c.address)
     status = a.ask(ReadStatus(), Status)
     assert dict(status.members)["alive"] == 2
