@@ -22,6 +22,13 @@ WIDTH: Final = 80
 TEXT_COLUMN_MAX: Final = 28
 """Where the text beside a flag begins at most; a longer flag has a line of its own."""
 
+PREFIX_LETTERS: Final = 3
+"""So many letters may be the beginning of what was meant."""
+
+LIKENESS: Final = 0.75
+"""Of two spellings, from 0 to 1: two letters swapped in a word of four. At 0.6 --force is like
+--port."""
+
 _MISSING: Final = "the following arguments are required: "
 _NUMBERS: Final = {int: "a whole number", float: "a number"}
 
@@ -150,11 +157,17 @@ _TITLES: Final = {"positional arguments": "Arguments", "options": "Flags"}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint when something known is spelt much like this; else empty."""
+    """A hint when something known has the same letters, goes on from here, or is spelt much like
+    this; else empty. The dashes of flags make none alike."""
     import difflib  # only for mistakes: it takes longer to load than most answers take to come
 
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]}?" if close else ""
+    typed = word.lstrip("-")
+    names = {name.lstrip("-"): name for name in known}
+    close = [name for name in names if sorted(name) == sorted(typed)]
+    if len(typed) >= PREFIX_LETTERS:
+        close += sorted((name for name in names if name.startswith(typed)), key=len)
+    close += difflib.get_close_matches(typed, names, n=1, cutoff=LIKENESS)
+    return f"did you mean {names[close[0]]}?" if close else ""
 
 
 def as_text(page: HelpPage) -> str:

@@ -93,12 +93,28 @@ def test_misuse_is_a_usage_error_with_a_hint(line: str, says: str) -> None:
         ("export --format jsnl", "jsonl"),
         ("set space 120", "spaces"),
         ("members forgt joe", "forget"),
+        ("lto", "lot"),
+        ("stat", "status"),
+        ("lot --time 9", "--timeout"),
+        ("lot --out json", "--output"),
+        ("lot --runtimedir x", "--runtime-dir"),
+        ("lot --colour always", "--color"),
     ],
 )
 def test_a_typo_gets_a_suggestion(line: str, meant: str) -> None:
     with pytest.raises(UsageError) as refusal:
         parse(line.split())
     assert refusal.value.hint == f"did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    "line", ["--bogus", "--foo", "lot --force", "lot --yes", "lot --verbose", "list", "start", "x"]
+)
+def test_what_is_like_nothing_gets_no_suggestion(line: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse(line.split())
+    assert refusal.value.hint
+    assert "did you mean" not in refusal.value.hint
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,8 @@ def test_with_the_debug_level_a_bug_shows_its_traceback(
         (["--spacs", "3"], "unknown flag --spacs; did you mean --spaces?"),
         (["--no-mdn"], "unknown flag --no-mdn; did you mean --no-mdns?"),
         (["--space=3"], "did you mean --spaces?"),
+        (["--data", "x"], "did you mean --data-dir?"),
+        (["--bogus"], "unknown flag --bogus; see parkingd --help"),
         (["--name"], "--name needs a value"),
         (["--ephemeral=1"], "--ephemeral takes no value"),
         (["gary"], "'gary' is not expected here"),
