@@ -29,8 +29,10 @@ GATE_FLAG: Final = "the same, by a flag; default: GATE"
 DOT: Final = "only this stay, REPLICA:SEQ as conflicts shows it; default: all that are known here"
 
 SHELLS: Final = ("bash", "zsh", "fish")
+"""For which `completion` has a script."""
+
 NODES: Final = "nodes"
-"""What `completion` knows."""
+"""Its scripts ask with this word for the daemons that run here."""
 
 
 REPEATING: Final = """\
@@ -186,14 +188,22 @@ def _top(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _Shells(tuple[str, ...]):
+    """What is offered. `NODES` is taken too."""
+
+    __slots__ = ()
+
+    def __contains__(self, word: object) -> bool:
+        return word == NODES or super().__contains__(word)
+
+
 def _completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "shell",
         metavar="SHELL",
-        choices=(*SHELLS, NODES),
+        choices=_Shells(SHELLS),
         help="bash, zsh or fish, for a line of their own in ~/.bashrc, or in ~/.zshrc after"
-        ' compinit: eval "$(parkingd-ctl completion bash)". The line of fish stands above.'
-        " nodes lists the daemons that run here, which these scripts ask for",
+        ' compinit: eval "$(parkingd-ctl completion bash)". The line of fish stands above.',
     )
 
 

@@ -147,6 +147,14 @@ def test_every_command_and_flag_is_in_the_script(
         assert name.removeprefix("--") in script
 
 
+def test_another_shell_is_told_for_which_there_is_a_script(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["completion", "tcsh"]) == 2
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said == "parkingd-ctl: SHELL is bash, zsh or fish, not 'tcsh'"
+
+
 def test_the_daemons_that_run_here_are_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
