@@ -21,7 +21,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -267,20 +267,25 @@ def find_daemons(runtime_dirs: Iterable[Path], cluster: str | None) -> list[Daem
     What cannot be read is left out: a daemon of another user is not there for this one.
     """
     found: dict[Path, Daemon] = {}
-    for runtime_dir in runtime_dirs:
-        clusters = [cluster] if cluster is not None else _entries(runtime_dir)
-        for directory in (runtime_dir / each for each in clusters):
-            for entry in _entries(directory):
-                if not entry.endswith(LOCK_SUFFIX):
-                    continue
-                socket = directory / (entry.removesuffix(LOCK_SUFFIX) + SOCKET_SUFFIX)
-                try:
-                    daemon = lock_holder(socket)
-                except PermissionError:
-                    continue
-                if daemon is not None:
-                    found.setdefault(socket.resolve(), daemon)
+    for socket in _sockets(runtime_dirs, cluster):
+        try:
+            daemon = lock_holder(socket)
+        except PermissionError:
+            continue
+        if daemon is not None:
+            found.setdefault(socket.resolve(), daemon)
     return sorted(found.values())
+
+
+def hidden_lock(runtime_dirs: Iterable[Path], cluster: str | None, name: str | None) -> Path | None:
+    """A lock file that this user is not permitted to read, of this name or of any, if there is
+    one."""
+    for socket in _sockets(runtime_dirs, cluster):
+        path = lock_path(socket)
+        is_meant = name is None or socket.name == name + SOCKET_SUFFIX
+        if is_meant and not os.access(path, os.R_OK):
+            return path
+    return None
 
 
 def hidden_directory(runtime_dirs: Iterable[Path]) -> Path | None:
@@ -294,6 +299,15 @@ def hidden_directory(runtime_dirs: Iterable[Path]) -> Path | None:
             except OSError:
                 continue
     return None
+
+
+def _sockets(runtime_dirs: Iterable[Path], cluster: str | None) -> Iterator[Path]:
+    """Those with a lock file beside them, of one cluster or of all."""
+    for runtime_dir in runtime_dirs:
+        for each in [cluster] if cluster is not None else _entries(runtime_dir):
+            for entry in _entries(runtime_dir / each):
+                if entry.endswith(LOCK_SUFFIX):
+                    yield runtime_dir / each / (entry.removesuffix(LOCK_SUFFIX) + SOCKET_SUFFIX)
 
 
 def _entries(directory: Path) -> list[str]:

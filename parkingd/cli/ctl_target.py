@@ -19,6 +19,7 @@ from parkingd.adapters.rundir import (
     check_name,
     find_daemons,
     hidden_directory,
+    hidden_lock,
     search_dirs,
 )
 from parkingd.errors import UsageError
@@ -44,14 +45,17 @@ def find_socket(args: Namespace, environ: Mapping[str, str]) -> Path | Trouble:
         listed = "\n".join(f"  {daemon.name}  in cluster {daemon.cluster}" for daemon in meant)
         what = "daemons run here" if name is None else f"daemons named {name} run here"
         raise UsageError(f"{len(meant)} {what}:\n{listed}", _way_to_choose(meant))
-    hidden = None if running else hidden_directory(directories)
+    hidden = hidden_lock(directories, cluster, name)
+    if hidden is None and not running:
+        hidden = hidden_directory(directories)
+    who = f"no daemon named {name}" if name else "no daemon"
     if hidden is not None:
         return Trouble(
             CODE_NOT_PERMITTED,
-            f"no daemon of this user runs here, and {hidden} may not be looked into",
+            f"{who} of this user runs here, and {hidden} may not be looked into",
             "run this as the daemon's user",
         )
-    return _nobody(name, cluster, running, directories)
+    return _nobody(who, name, cluster, running, directories)
 
 
 def places(args: Namespace, environ: Mapping[str, str]) -> list[Path]:
@@ -77,13 +81,13 @@ def _way_to_choose(meant: list[Daemon]) -> str:
 
 
 def _nobody(
-    name: str | None, cluster: str | None, running: list[Daemon], directories: list[Path]
+    who: str,
+    name: str | None,
+    cluster: str | None,
+    running: list[Daemon],
+    directories: list[Path],
 ) -> Trouble:
-    who = (
-        "no daemon"
-        + (f" named {name}" if name else "")
-        + (f" of cluster {cluster}" if cluster else "")
-    )
+    who += f" of cluster {cluster}" if cluster else ""
     if running:
         hint = "running here: " + ", ".join(daemon.name for daemon in running)
     else:

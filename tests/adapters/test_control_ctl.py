@@ -555,6 +555,21 @@ def test_a_socket_of_another_user_is_not_permitted(
     assert ctl("lot").status == 7
 
 
+def test_a_lock_of_another_user_is_not_permitted_where_no_other_daemon_is_meant(
+    ctl: Ctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "default").mkdir()
+    (tmp_path / "default/gary.lock").touch()
+    where = ("--runtime-dir", str(tmp_path), "lot")
+    assert ctl(*where).status == 3
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert ctl(*where).status == 7
+    assert ctl(*where, "--name", "larry").status == 3
+    run = ctl(*where, "--name", "gary")
+    assert run.status == 7
+    assert run.err.startswith("parkingd-ctl: no daemon named gary of this user runs here, and ")
+
+
 def test_colour_is_used_when_asked_for(ctl: Ctl, server: RunningServer) -> None:
     assert "\x1b[32malive" in ctl("members", "-o", "table", "--color", "always").out
     assert "\x1b" not in ctl("members", "-o", "table").out

@@ -13,6 +13,7 @@ from parkingd.adapters.rundir import (
     ensure_runtime_dir,
     find_daemons,
     hidden_directory,
+    hidden_lock,
     lock_path,
     search_dirs,
 )
@@ -157,6 +158,20 @@ def test_only_daemons_whose_lock_is_held_are_found(tmp_path: Path) -> None:
     for lock in locks:
         lock.release()
     assert find_daemons([tmp_path], None) == []
+
+
+def test_a_lock_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "east").mkdir()
+    lock = tmp_path / "east/gary.lock"
+    lock.touch()
+    assert hidden_lock([tmp_path], None, None) is None
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != lock)  # root may read all
+    assert hidden_lock([tmp_path], None, None) == lock
+    assert hidden_lock([tmp_path], "east", "gary") == lock
+    assert hidden_lock([tmp_path], None, "larry") is None
+    assert hidden_lock([tmp_path], "west", "gary") is None
 
 
 @pytest.mark.skipif(UID == 0, reason="root may look everywhere")
