@@ -8,16 +8,16 @@ Source: the command contract, ``export``.
 
 from __future__ import annotations
 
-import csv
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from parkingd.adapters.client import GRACE_S, Trouble, items_of
 from parkingd.adapters.control_wire import Reply
 from parkingd.adapters.document_values import API, Document, rfc3339
 from parkingd.cli.ctl_session import EXIT_DONE, Session
+from parkingd.cli.event_lines import csv_line
 
 VEHICLE_COLUMNS: Final = ("plate", "gate", "time")
 EVENT_COLUMNS: Final = ("time", "type", "plate", "gate", "replica", "seq", "detail")
@@ -29,13 +29,17 @@ def run_export(session: Session) -> int:
     if isinstance(client, Trouble):
         return session.fail(client)
     chosen = session.args.format or ("jsonl" if session.output in ("json", "jsonl") else "csv")
-    write = _write_jsonl if chosen == "jsonl" else _CsvWriter(session, log=session.args.log).write
+    columns = EVENT_COLUMNS if session.args.log else VEHICLE_COLUMNS
+    is_csv = chosen == "csv"
+    header = [csv_line(columns)] if is_csv else []
     id_ = client.send("log" if session.args.log else "vehicles", {})
     while True:
         page = client.page(id_, time.monotonic() + session.timeout_s + GRACE_S)
         if isinstance(page, Trouble):
             return session.fail(page)
-        write(session, page)
+        session.write(header)
+        header = []
+        session.write(_csv_lines(page, columns) if is_csv else _json_lines(page))
         if page.last:
             session.warn(page.body.get("warnings", ()))
             return EXIT_DONE
@@ -50,30 +54,16 @@ def _items(page: Reply) -> list[Document]:
     ]
 
 
-def _write_jsonl(session: Session, page: Reply) -> None:
+def _json_lines(page: Reply) -> Iterator[str]:
     """Events carry the envelope, as they do when they are watched; vehicles are bare rows."""
     shared: dict[str, Any] = {}
     if page.kind == "EventList":
         shared = {"api": API, "kind": "Event", "node": page.node, "at": rfc3339(page.at_ms)}
-    session.write(json.dumps(shared | item, sort_keys=True) for item in _items(page))
+    return (json.dumps(shared | item, sort_keys=True) for item in _items(page))
 
 
-class _CsvWriter:
-    """Rows of the same columns under one header."""
-
-    def __init__(self, session: Session, log: bool) -> None:
-        self._writer = csv.writer(session.out, lineterminator="\n")
-        self._columns = EVENT_COLUMNS if log else VEHICLE_COLUMNS
-        self._has_header = False
-
-    def write(self, session: Session, page: Reply) -> None:
-        if not self._has_header:
-            self._has_header = True
-            self._writer.writerow(self._columns)
-        self._writer.writerows(self._rows(_items(page)))
-
-    def _rows(self, items: Iterable[Document]) -> Iterable[list[Any]]:
-        for item in items:
-            if "dot" in item:
-                item["replica"] = item["dot"][0]
-            yield [item.get(column, "") for column in self._columns]
+def _csv_lines(page: Reply, columns: Sequence[str]) -> Iterator[str]:
+    for item in _items(page):
+        if "dot" in item:
+            item["replica"] = item["dot"][0]
+        yield csv_line([str(item.get(column, "")) for column in columns])

@@ -180,7 +180,7 @@ class FakeNode:
             case ImportRows():
                 return (self._import(command),)
             case ReadLog():
-                row = (REPLICA, 1, NOON_MS, "join", None, None, "gary")
+                row = (REPLICA, 1, NOON_MS, "join", None, None, "=1+1")
                 other = (REPLICA, 2, NOON_MS, "enter", "ABC123", 1, None)
                 return (LogPage((row,)), LogPage((other,)))
             case Leave():

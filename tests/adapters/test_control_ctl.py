@@ -661,6 +661,7 @@ def test_what_is_exported_can_be_imported(
 def test_the_event_log_is_exported(ctl: Ctl, server: RunningServer) -> None:
     lines = ctl("export", "--log").out.splitlines()
     assert lines[0] == "time,type,plate,gate,replica,seq,detail"
+    assert lines[1].endswith(",join,,,00000000000000ab,1,'=1+1"), "no spreadsheet computes it"
     assert lines[2] == "2026-08-01T12:00:00.000Z,enter,ABC123,1,00000000000000ab,2,"
     events = [json.loads(line) for line in ctl("export", "--log", "--json").out.splitlines()]
     assert [(event["kind"], event["type"]) for event in events] == [
