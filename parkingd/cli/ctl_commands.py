@@ -158,7 +158,7 @@ def _set(session: Session) -> int:
 def _gate(session: Session) -> int:
     given = session.args
     mode = "closed" if given.mode == "close" else given.mode
-    args = {"gate": given.gate, "mode": mode, "reason": given.reason}
+    args = {"gate": given.gate, "mode": mode, "current": given.if_current, "reason": given.reason}
     return _shown(session, session.change("set_mode", args))
 
 

@@ -112,6 +112,13 @@ def _gate(parser: argparse.ArgumentParser) -> None:
         help="open: every car that is not inside is let in; close: none is; auto: as usual",
     )
     parser.add_argument("gate", metavar="N", type=int, help="number of the gate")
+    parser.add_argument(
+        "--if-current",
+        metavar="OLD",
+        choices=("open", "closed", "auto"),
+        help="change it only if it is OLD (open, closed or auto) now, else exit status 6;"
+        " default: whatever it is",
+    )
     _reason(parser)
 
 
@@ -325,7 +332,12 @@ COMMANDS: Final = {
     "gate": CommandHelp(
         "open|close|auto N",
         "Hold a gate open or closed, or as usual.",
-        ("gate close 2 --reason 'barrier is broken'", "gate open 1 --reason fire", "gate auto 1"),
+        (
+            "gate close 2 --reason 'barrier is broken'",
+            "gate open 1 --reason fire",
+            "gate auto 1",
+            "gate auto 2 --if-current closed",
+        ),
         _gate,
         changes=True,
     ),

@@ -52,18 +52,18 @@ class Changing:
                 if isinstance(pair, Failure):
                     return pair
                 return self._set(command, pair, current, now)
-            case SetMode(gate=gate, mode=mode):
+            case SetMode(gate=gate, mode=mode, current=held):
                 gates = self._record.gates
                 if gate > gates:
                     hint = f"the gates are 1 to {gates}"
                     return Failure(ErrorCode.UNKNOWN_GATE, f"there is no gate {gate}", hint)
-                return self._set(command, ((gate_key(gate), mode),), None, now)
+                return self._set(command, ((gate_key(gate), mode),), held, now)
 
     def _set(
         self,
         command: SetLot,
         values: tuple[tuple[str, int | str], ...],
-        current: int | None,
+        current: int | str | None,
         now: Now,
     ) -> Outcome:
         """``current``: what the first of them must be."""

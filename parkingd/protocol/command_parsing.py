@@ -203,6 +203,13 @@ class _Arguments:
             raise self._wrong(f"{key} is none of {', '.join(allowed)}")
         return value
 
+    def optional_word(self, key: str, allowed: tuple[str, ...]) -> str | None:
+        """The same, or None where nothing was given."""
+        if self._left.get(key) is not None:
+            return self.word(key, allowed)
+        self.take(key)
+        return None
+
     def reason(self) -> str:
         """Why, in the words of a person; empty when nobody has said."""
         value = self.take("reason")
@@ -341,7 +348,8 @@ def _set_threshold(key: str) -> Callable[[_Arguments], Command]:
 
 def _set_mode(given: _Arguments) -> Command:
     gate = given.number("gate", 1, GATE_NUMBER_MAX)
-    return SetMode(gate, given.word("mode", MODES), given.request(), given.reason())
+    mode, current = given.word("mode", MODES), given.optional_word("current", MODES)
+    return SetMode(gate, mode, given.request(), given.reason(), current)
 
 
 def _correct(given: _Arguments) -> Command:

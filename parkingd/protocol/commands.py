@@ -141,6 +141,8 @@ class SetMode:
     """One of `registers.MODES`."""
     request: bytes | None
     reason: str = ""
+    current: str | None = None
+    """As for spaces."""
 
 
 SetLot: TypeAlias = SetSpaces | SetGates | SetThreshold | SetMode

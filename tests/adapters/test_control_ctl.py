@@ -358,14 +358,14 @@ def test_settings_and_gates_reach_the_node_as_they_were_given(
     ctl("set", "almost-full", "85", "--clear", "80")
     ctl("set", "full", "97", "--if-current", "100")
     ctl("gate", "close", "3", "--reason", "ice")
-    ctl("gate", "auto", "3")
+    ctl("gate", "auto", "3", "--if-current", "closed")
     seen = [replace(command, request=None) for command in server.node.seen]  # type: ignore[type-var, call-arg]
     assert seen == [
         SetSpaces(120, None, 100, "fair week"),
         SetThreshold("almostfull", 85, 80, None),
         SetThreshold("full", 97, None, None, 100),
         SetMode(3, "closed", None, "ice"),
-        SetMode(3, "auto", None),
+        SetMode(3, "auto", None, "", "closed"),
     ]
     table = ctl("settings", "-o", "table").out.splitlines()
     assert table[1].split() == ["spaces", "120", "100", "gary", NOON, "fair", "week"]
@@ -380,6 +380,7 @@ def test_settings_and_gates_reach_the_node_as_they_were_given(
         (("set", "almostfull", "9"), "did you mean almost-full?"),
         (("gate", "closed", "2"), "did you mean close?"),
         (("gate", "open", "two"), "is a whole number"),
+        (("gate", "open", "2", "--if-current", "close"), "did you mean closed?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -109,6 +109,9 @@ def test_a_setting_is_changed_only_if_it_is_what_the_script_thinks() -> None:
     assert refusal(a, SetGates(5, None, current=3)).code == ErrorCode.NOT_CURRENT
     failure = refusal(a, SetThreshold("full", 90, None, None, current=99))
     assert failure.code == ErrorCode.NOT_CURRENT
+    a.ask(SetMode(2, "closed", None, current="auto"), Change)
+    failure = refusal(b, SetMode(2, "open", None, current="auto"))
+    assert failure.reason == "gate-2 is closed, not auto: nothing was changed"
     assert b.ask(SetSpaces(130, None, current=120), Change).what == "spaces: 120 -> 130"
     # The answer to a repeated request is what it has done, whatever the value is by now.
     assert "repeated" in b.ask(SetSpaces(120, REQUEST, current=100), Change).warnings
