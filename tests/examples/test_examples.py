@@ -51,9 +51,27 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 # --- the walk --------------------------------------------------------------------------------
 
 
-def test_the_walk_of_three_terminals_goes_as_the_readme_says() -> None:
-    status, out, err = finish(start_script("three_terminals.py"))
+def test_the_walk_goes_as_the_readme_says_and_can_be_looked_at_until_ctrl_c() -> None:
+    process = start_script("three_terminals.py", "--keep")
+    try:
+        said = read_until(process, "$ export PARKINGD_RUNTIME_DIR=")
+        runtime = Path(said[-1].strip().partition("=")[2])
+        pids = daemons_in(runtime)
+        ctl = Path(sys.executable).with_name("parkingd-ctl")
+        asked = subprocess.run(
+            [str(ctl), "--name", "gary", "--json", "lot"],
+            env=os.environ | {"PARKINGD_RUNTIME_DIR": str(runtime)},
+            capture_output=True,
+            check=False,
+        )
+    finally:
+        process.send_signal(signal.SIGINT)
+        status, rest, err = finish(process)
     assert (status, err) == (0, "")
+    assert json.loads(asked.stdout)["inside"] == 1
+    assert len(pids) == 3
+    leaves_nothing_behind(pids, runtime)
+    out = "".join(said) + rest
     commands = [line for line in out.splitlines() if line.startswith("$ ")]
     assert [line for line in commands if line.startswith("$ parkingd ")] == [
         f"$ parkingd --name {name}"
@@ -64,37 +82,44 @@ def test_the_walk_of_three_terminals_goes_as_the_readme_says() -> None:
     assert re.search(r"^[0-9a-f]{32}  gary,harry,larry$", out, re.MULTILINE)
 
 
-def test_a_kept_walk_can_be_looked_at_and_leaves_nothing_behind_when_it_is_told_to_stop() -> None:
-    process = start_script("three_terminals.py", "--keep")
+def test_a_walk_that_is_told_to_stop_leaves_nothing_behind() -> None:
+    process = start_script("three_terminals.py")
     try:
-        runtime = directory_to_look_into(process)
-        pids = [int(lock.read_text()) for lock in (runtime / "default").glob("*.lock")]
-        ctl = Path(sys.executable).with_name("parkingd-ctl")
-        asked = subprocess.run(
-            [str(ctl), "--name", "gary", "--json", "lot"],
-            env=os.environ | {"PARKINGD_RUNTIME_DIR": str(runtime)},
-            capture_output=True,
-            check=False,
-        )
+        read_until(process, "$ parkingd-ctl")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        environment = Path(f"/proc/{children.split()[0]}/environ").read_text().split("\0")
+        prefix = "PARKINGD_RUNTIME_DIR="
+        (given,) = (each for each in environment if each.startswith(prefix))
+        runtime = Path(given.removeprefix(prefix))
+        pids = daemons_in(runtime)
     finally:
         process.terminate()
         status, _, err = finish(process)
     assert (status, err) == (128 + signal.SIGTERM, "")
-    assert json.loads(asked.stdout)["inside"] == 1
     assert len(pids) == 3
+    leaves_nothing_behind(pids, runtime)
+
+
+def read_until(process: subprocess.Popen[str], wanted: str) -> list[str]:
+    """The lines up to the first that begins like this."""
+    assert process.stdout is not None
+    said: list[str] = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith(wanted):
+            return said
+    pytest.fail(f"the walk ended without {wanted!r}")
+
+
+def daemons_in(runtime: Path) -> list[int]:
+    return [int(lock.read_text()) for lock in (runtime / "default").glob("*.lock")]
+
+
+def leaves_nothing_behind(pids: list[int], runtime: Path) -> None:
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    assert not runtime.parent.exists()
-
-
-def directory_to_look_into(process: subprocess.Popen[str]) -> Path:
-    """What a kept walk tells its reader to export."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("$ export PARKINGD_RUNTIME_DIR="):
-            return Path(line.strip().partition("=")[2])
-    pytest.fail("the walk ended before it could be looked at")
+    assert not runtime.parent.parent.exists()
 
 
 def test_a_reader_who_has_had_enough_ends_the_walk_without_a_word() -> None:
