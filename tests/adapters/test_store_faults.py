@@ -466,13 +466,14 @@ def test_a_backup_restored_for_another_node_is_refused(tmp_path: Path) -> None:
 def test_commits_go_on_while_a_backup_is_made_and_it_is_consistent(tmp_path: Path) -> None:
     path, copy = tmp_path / "n", tmp_path / "copy.db"
     node = Node(path)
-    for token in range(1, 31):
+    batches = 12  # Of 1 MiB each, which is what is copied between two looks at the queue.
+    for token in range(1, batches + 1):
         rows = tuple((7, token * 1_000 + i, bytes(1_000)) for i in range(1_000))
         node.store.submit(Persist(records=rows, meta=(("head", b"%d" % token),), token=token))
     answer: queue.SimpleQueue[StorageError | None] = queue.SimpleQueue()
     node.store.backup(copy, answer.put)
     order: list[str] = []
-    token = 30
+    token = batches
     while answer.empty():
         token += 1
         # Two parts of one transaction: the copy must have both or neither.
@@ -497,8 +498,8 @@ def test_commits_go_on_while_a_backup_is_made_and_it_is_consistent(tmp_path: Pat
     state = started(restored)
     extra = [seq for origin, seq, _ in state.records if origin == 8]
     head = int(state.meta["head"])
-    assert len(state.records) - len(extra) == 30_000
-    assert extra == list(range(62, 2 * head + 2))
+    assert len(state.records) - len(extra) == batches * 1_000
+    assert extra == list(range(2 * batches + 2, 2 * head + 2))
 
 
 def test_a_backup_is_one_private_file_and_refuses_to_overwrite(tmp_path: Path) -> None:

@@ -99,10 +99,10 @@ class ScriptedDaemon(StandIn):
 class Listener:
     """A feed, and all that it has said."""
 
-    def __init__(self, path: Path, interval_s: float) -> None:
+    def __init__(self, path: Path, interval_s: float, timeout_s: float) -> None:
         self.messages: list[Message] = []
         self.woken = threading.Event()
-        self.feed = Feed(path, interval_s, 1.0, self.woken.set)
+        self.feed = Feed(path, interval_s, timeout_s, self.woken.set)
 
     def heard(self, kind: type[Message], count: int = 1) -> Callable[[], bool]:
         def has() -> bool:
@@ -139,8 +139,8 @@ def scripted(path: Path) -> Iterator[ScriptedDaemon]:
 
 
 @contextmanager
-def listening(path: Path, interval_s: float = 0.05) -> Iterator[Listener]:
-    listener = Listener(path, interval_s)
+def listening(path: Path, interval_s: float = 0.05, timeout_s: float = 1.0) -> Iterator[Listener]:
+    listener = Listener(path, interval_s, timeout_s)
     hook = threading.excepthook
     listener.feed.start()
     try:
@@ -263,7 +263,7 @@ def test_a_restart_that_nobody_saw_is_noticed_and_what_it_can_tell_is_asked_anew
 
 
 def test_a_daemon_that_does_not_answer_is_not_lost(path: Path) -> None:
-    with scripted(path) as daemon, listening(path) as listener:
+    with scripted(path) as daemon, listening(path, timeout_s=0.3) as listener:
         eventually(listener.heard(Polled))
         daemon.silent |= {"status", "members", "gates", "digest"}
         asked = len(daemon.asked)

@@ -272,10 +272,9 @@ def test_a_terminal_that_takes_nothing_for_a_while_gets_the_newest_frame_only(
         assert window.is_at_rest()
 
 
-def test_one_can_leave_a_terminal_that_takes_nothing(cluster: Cluster) -> None:
-    gary = cluster.start("gary")
-    with dashboard(cluster, gary, "--interval", "0.1") as window:
-        window.until_shown("0/100")
+def test_one_can_leave_a_terminal_that_takes_nothing(shared_cluster: Cluster, trio: Trio) -> None:
+    with dashboard(shared_cluster, trio[0], "--interval", "0.1") as window:
+        window.until_shown("gary", "inside")
         for number in range(200):  # Each is a frame of 4 KB that nobody reads.
             window.resize(80 + number % 2, 24)
             time.sleep(0.005)
