@@ -9,6 +9,8 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,18 @@ def opened(path: Path, *, cluster: str = "c", name: str = "n") -> DataDir:
     return DataDir.open(path, cluster=cluster, name=name)
 
 
+@contextmanager
+def held(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """By another process, until its standard input ends."""
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        yield holder
+
+
 def test_missing_parents_are_made_for_the_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "state" / "c" / "n"
     opened(path).close()
@@ -51,32 +65,16 @@ def test_nothing_in_it_is_readable_for_others(tmp_path: Path) -> None:
 
 
 def test_a_directory_held_by_another_process_is_refused_naming_it(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "n")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdin is not None
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with held(tmp_path / "n") as holder:
         with pytest.raises(ConfigError, match=f"in use by process {holder.pid}") as refused:
             opened(tmp_path / "n")
         assert "--data-dir" in refused.value.hint
-        holder.stdin.close()
-        holder.wait(timeout=20)
+        holder.communicate(timeout=20)
     opened(tmp_path / "n").close()
 
 
 def test_the_lock_of_a_killed_process_is_free_again(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "n")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with held(tmp_path / "n") as holder:
         holder.kill()
         holder.wait(timeout=20)
     opened(tmp_path / "n").close()

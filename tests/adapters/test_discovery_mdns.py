@@ -8,7 +8,8 @@ import logging
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from parkingd.adapters.discovery.mdns import (
     MdnsSource,
     mdns_interfaces,
 )
-from parkingd.protocol.facts import Candidate, LinkFailure
+from parkingd.protocol.facts import Candidate, Finding, LinkFailure
 from parkingd.protocol.limits import CANDIDATES_MAX
 from parkingd.protocol.messages import Address
 
@@ -57,6 +58,20 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not holds():
             await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def beside_a(
+    found: Callable[[Finding], None],
+) -> AsyncIterator[tuple[MdnsSource, AsyncZeroconf]]:
+    """A's source, and somebody else who can say what they like."""
+    source, other = MdnsSource(A, LOOPBACK), AsyncZeroconf(interfaces=list(LOOPBACK))
+    await source.start(found)
+    try:
+        await other.zeroconf.async_wait_for_start()
+        yield source, other
+    finally:
+        await asyncio.gather(other.async_close(), source.stop())
 
 
 def say(
@@ -109,23 +124,18 @@ def test_two_daemons_find_each_other_and_say_goodbye():
 def test_a_restart_at_the_same_address_is_not_withdrawn_when_the_old_start_expires():
     async def scenario() -> None:
         found: list[Candidate] = []
-        source = MdnsSource(A, LOOPBACK)
-        await source.start(found.append)
-        other = AsyncZeroconf(interfaces=list(LOOPBACK))
-        await other.zeroconf.async_wait_for_start()
-        again = replace(B, incarnation=B.incarnation + 1)
-        for start in (B, again):
+        async with beside_a(found.append) as (source, other):
+            again = replace(B, incarnation=B.incarnation + 1)
+            for start in (B, again):
+                out = new_packet()
+                say(out, start.instance, text_of(start))
+                other.zeroconf.async_send(out)
+            await until(lambda: source.tracked == 2)
             out = new_packet()
-            say(out, start.instance, text_of(start))
+            say(out, B.instance, text_of(B), ttl=0)
             other.zeroconf.async_send(out)
-        await until(lambda: source.tracked == 2)
-        out = new_packet()
-        say(out, B.instance, text_of(B), ttl=0)
-        other.zeroconf.async_send(out)
-        await until(lambda: source.tracked == 1)
-        assert not any(candidate.gone for candidate in found)
-        await other.async_close()
-        await source.stop()
+            await until(lambda: source.tracked == 1)
+            assert not any(candidate.gone for candidate in found)
 
     asyncio.run(scenario())
 
@@ -183,27 +193,22 @@ HOSTILE_TEXTS = {
 def test_text_that_is_none_of_ours_proposes_nothing_and_harms_nobody():
     async def scenario() -> None:
         found: list[Candidate] = []
-        source = MdnsSource(A, LOOPBACK)
-        await source.start(found.append)
-        other = AsyncZeroconf(interfaces=list(LOOPBACK))
-        await other.zeroconf.async_wait_for_start()
-        for instance, text in HOSTILE_TEXTS.items():
+        async with beside_a(found.append) as (source, other):
+            for instance, text in HOSTILE_TEXTS.items():
+                out = new_packet()
+                say(out, instance, text)
+                other.zeroconf.async_send(out)
             out = new_packet()
-            say(out, instance, text)
+            say(out, "group", text_of(B), host="224.0.0.1")
+            say(out, "nobody", text_of(B), host="0.0.0.0")
+            say(out, "honest", text_of(B, name="honest"))
             other.zeroconf.async_send(out)
-        out = new_packet()
-        say(out, "group", text_of(B), host="224.0.0.1")
-        say(out, "nobody", text_of(B), host="0.0.0.0")
-        say(out, "honest", text_of(B, name="honest"))
-        other.zeroconf.async_send(out)
-        await until(lambda: any(candidate.name == "honest" for candidate in found))
-        named = {candidate.name for candidate in found}
-        assert named <= {"honest", "b"}
-        assert [c for c in found if c.name == "b" and c.address.host != "127.0.0.1"] == []
-        # "no-value" repeats a key: the first one counts (RFC 6763 section 6.4), or none does.
-        assert source.malformed >= len(HOSTILE_TEXTS) - 1
-        await other.async_close()
-        await source.stop()
+            await until(lambda: any(candidate.name == "honest" for candidate in found))
+            named = {candidate.name for candidate in found}
+            assert named <= {"honest", "b"}
+            assert [c for c in found if c.name == "b" and c.address.host != "127.0.0.1"] == []
+            # "no-value" repeats a key: the first one counts (RFC 6763 section 6.4), or none does.
+            assert source.malformed >= len(HOSTILE_TEXTS) - 1
 
     asyncio.run(scenario())
 
@@ -211,26 +216,23 @@ def test_text_that_is_none_of_ours_proposes_nothing_and_harms_nobody():
 def test_a_thousand_services_are_remembered_up_to_the_bound_and_an_own_one_is_still_answered():
     async def scenario() -> None:
         found: list[Candidate] = []
-        source = MdnsSource(A, LOOPBACK)
-        await source.start(found.append)
-        flood = AsyncZeroconf(interfaces=list(LOOPBACK))
-        await flood.zeroconf.async_wait_for_start()
-        for first in range(0, 1_000, 5):
-            out = new_packet()
-            for number in range(first, first + 5):
-                text = text_of(B, name=f"n{number}", replica=f"{number + 10:016x}")
-                say(out, f"n{number}", text)
-            flood.zeroconf.async_send(out)
-            await asyncio.sleep(0)
-        await until(lambda: source.tracked == CANDIDATES_MAX)
-        await until(lambda: source.ignored > 0)
-        assert source.tracked == CANDIDATES_MAX
-        assert len({candidate.name for candidate in found}) == CANDIDATES_MAX
-        by_b: list[Candidate] = []
-        newcomer = MdnsSource(replace(B, name="late"), LOOPBACK)
-        await newcomer.start(by_b.append)
-        await until(lambda: any(candidate.name == "a" for candidate in by_b))
-        await asyncio.gather(newcomer.stop(), flood.async_close(), source.stop())
+        async with beside_a(found.append) as (source, other):
+            for first in range(0, 1_000, 5):
+                out = new_packet()
+                for number in range(first, first + 5):
+                    text = text_of(B, name=f"n{number}", replica=f"{number + 10:016x}")
+                    say(out, f"n{number}", text)
+                other.zeroconf.async_send(out)
+                await asyncio.sleep(0)
+            await until(lambda: source.tracked == CANDIDATES_MAX)
+            await until(lambda: source.ignored > 0)
+            assert source.tracked == CANDIDATES_MAX
+            assert len({candidate.name for candidate in found}) == CANDIDATES_MAX
+            by_b: list[Candidate] = []
+            newcomer = MdnsSource(replace(B, name="late"), LOOPBACK)
+            await newcomer.start(by_b.append)
+            await until(lambda: any(candidate.name == "a" for candidate in by_b))
+            await newcomer.stop()
 
     asyncio.run(scenario())
 
@@ -241,19 +243,15 @@ def test_pointers_without_records_are_asked_about_a_few_at_a_time_and_forgotten(
     monkeypatch.setattr(mdns, "RESOLVE_WAIT_MS", 50)
 
     async def scenario() -> None:
-        source = MdnsSource(A, LOOPBACK)
-        await source.start(lambda _: None)
-        other = AsyncZeroconf(interfaces=list(LOOPBACK))
-        await other.zeroconf.async_wait_for_start()
-        out = new_packet()
-        for number in range(40):
-            name = f"ghost{number}.{SERVICE_TYPE}"
-            pointer = DNSPointer(SERVICE_TYPE, const._TYPE_PTR, const._CLASS_IN, 120, name)
-            out.add_answer_at_time(pointer, 0)
-        other.zeroconf.async_send(out)
-        await until(lambda: source.tracked == 40)
-        await until(lambda: source.tracked == 0)
-        await asyncio.gather(other.async_close(), source.stop())
+        async with beside_a(lambda _: None) as (source, other):
+            out = new_packet()
+            for number in range(40):
+                name = f"ghost{number}.{SERVICE_TYPE}"
+                pointer = DNSPointer(SERVICE_TYPE, const._TYPE_PTR, const._CLASS_IN, 120, name)
+                out.add_answer_at_time(pointer, 0)
+            other.zeroconf.async_send(out)
+            await until(lambda: source.tracked == 40)
+            await until(lambda: source.tracked == 0)
 
     asyncio.run(scenario())
 

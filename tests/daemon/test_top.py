@@ -118,6 +118,12 @@ class Window:
             pass
         return self.shell.returncode
 
+    def leave(self) -> None:
+        """By its own key: it ends well, and the terminal is as it was."""
+        self.type(b"q")
+        assert self.end() == 0
+        assert self.is_at_rest()
+
     def is_at_rest(self) -> bool:
         """The terminal is as it was given."""
         return self.screen.modes == AT_REST and termios.tcgetattr(self.leader) == self.settings
@@ -154,9 +160,7 @@ def test_the_first_frame_names_node_and_gates_and_q_gives_the_terminal_back(
         window.until_shown("gary", "4 served", "inside", "all 3 equal")
         assert window.screen.modes == {ALTERNATE_SCREEN}
         assert not window.is_at_rest()
-        window.type(b"q")
-        assert window.end() == 0
-        assert window.is_at_rest()
+        window.leave()
 
 
 def test_a_car_shows_and_the_picture_follows_the_window(cluster: Cluster) -> None:
@@ -175,8 +179,7 @@ def test_a_car_shows_and_the_picture_follows_the_window(cluster: Cluster) -> Non
         window.until_shown("1/100", "q quit")
         window.type(b"?")
         window.until_shown("mask plates")
-        window.type(b"q")
-        assert window.end() == 0
+        window.leave()
 
 
 def test_a_killed_daemon_leaves_its_last_frame_and_a_new_one_is_found(cluster: Cluster) -> None:
@@ -190,9 +193,7 @@ def test_a_killed_daemon_leaves_its_last_frame_and_a_new_one_is_found(cluster: C
         cluster.start("gary")
         window.until(lambda: "DISCONNECTED" not in window.screen.text, "it is found again")
         window.until_shown("1/100", "4 served")
-        window.type(b"q")
-        assert window.end() == 0
-        assert window.is_at_rest()
+        window.leave()
 
 
 def test_a_frozen_daemon_is_stale_and_not_gone_and_keys_still_work(cluster: Cluster) -> None:
@@ -210,8 +211,7 @@ def test_a_frozen_daemon_is_stale_and_not_gone_and_keys_still_work(cluster: Clus
         finally:
             gary.process.send_signal(signal.SIGCONT)
         window.until(lambda: "STALE" not in window.screen.text, "it answers again")
-        window.type(b"q")
-        assert window.end() == 0
+        window.leave()
 
 
 def test_control_c_is_130_and_gives_the_terminal_back(shared_cluster: Cluster, trio: Trio) -> None:
@@ -235,9 +235,7 @@ def test_suspended_it_gives_the_terminal_back_and_fg_draws_it_again(
         window.type(b"fg\n")
         window.until_shown("gary", "inside", "q quit")
         assert window.screen.modes == {ALTERNATE_SCREEN}
-        window.type(b"q")
-        assert window.end() == 0
-        assert window.is_at_rest()
+        window.leave()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -267,9 +265,7 @@ def test_a_terminal_that_takes_nothing_for_a_while_gets_the_newest_frame_only(
             client.close()
         window.resize(80, 24)
         window.until_shown("300/100", "OVERBOOKED by 200")
-        window.type(b"q")
-        assert window.end() == 0
-        assert window.is_at_rest()
+        window.leave()
 
 
 def test_one_can_leave_a_terminal_that_takes_nothing(shared_cluster: Cluster, trio: Trio) -> None:
@@ -292,8 +288,7 @@ def test_without_colours_or_with_an_ascii_locale_it_still_says_everything(
         window.until_shown("gary", "4 served", "inside")
         assert window.screen.text.isascii()
         assert window.screen.coloured_text == []
-        window.type(b"q")
-        assert window.end() == 0
+        window.leave()
 
 
 @pytest.mark.parametrize("term", ["dumb", ""])

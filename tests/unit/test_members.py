@@ -356,14 +356,19 @@ def test_a_name_that_is_free_again_gives_the_gates_back() -> None:
 # --- restarts, clocks and versions ---------------------------------------------------------------
 
 
+def die(stage: Stage, box: Box, times: int) -> None:
+    """A second each time, and a second of life."""
+    for _ in range(times):
+        box.kill()
+        stage.pass_ms(1_000)
+        box.start(knows=["a", "c"])
+        stage.pass_ms(1_000)
+
+
 def test_a_member_that_died_three_times_in_a_minute_gets_no_moved_gates_for_half_a_minute() -> None:
     stage = Stage()
     a, b, c = stage.found("a", "b", "c")
-    for _ in range(3):
-        b.kill()
-        stage.pass_ms(1_000)
-        b.start(knows=["a", "c"])
-        stage.pass_ms(1_000)
+    die(stage, b, times=3)
     died_ms = stage.mono_ms - 2_000
     stage.pass_ms(died_ms + 29_900 - stage.mono_ms)
     assert state(a, "b") == state(c, "b") == "alive"
@@ -376,11 +381,7 @@ def test_a_member_that_died_three_times_in_a_minute_gets_no_moved_gates_for_half
 def test_a_member_that_died_twice_gets_gates_as_soon_as_any_other() -> None:
     stage = Stage()
     a, b, c = stage.found("a", "b", "c")
-    for _ in range(2):
-        b.kill()
-        stage.pass_ms(1_000)
-        b.start(knows=["a", "c"])
-        stage.pass_ms(1_000)
+    die(stage, b, times=2)
     stage.pass_ms(8_000)
     assert serves(b)
     assert is_whole([a, b, c])
