@@ -472,7 +472,8 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     if command == "help":
         return parse([*rest, "--help"])
     if command not in COMMANDS:
-        raise UsageError(
+        # It may be the value of a flag that is misspelt.
+        raise _unknown_flag(arguments[: list(arguments).index(command)]) or UsageError(
             f"there is no command {command!r}",
             did_you_mean(command, COMMANDS) or f"{PROGRAM} --help lists them",
         )
@@ -508,15 +509,23 @@ def _overview() -> str:
 
 def _no_command(flags: list[str]) -> UsageError:
     """Nothing but flags: is one of them misspelt, or without its value?"""
-    known = {*FLAGS_WITH_VALUE, *FLAGS_WITHOUT_VALUE}
-    for word in flags:
-        flag = word.partition("=")[0]
-        if word.startswith("-") and flag not in known:
-            hint = did_you_mean(flag, known) or f"see {PROGRAM} --help"
-            return UsageError(f"unknown flag {flag}", hint)
+    unknown = _unknown_flag(flags)
+    if unknown is not None:
+        return unknown
     if flags and flags[-1] in FLAGS_WITH_VALUE:
         return UsageError(f"{flags[-1]} needs a value", f"see {PROGRAM} --help")
     return UsageError("a command is missing", f"{PROGRAM} --help lists them")
+
+
+def _unknown_flag(words: Sequence[str]) -> UsageError | None:
+    """The first of these that looks like a flag and is none of all commands. ``-ojson`` is one."""
+    known = {*FLAGS_WITH_VALUE, *FLAGS_WITHOUT_VALUE}
+    for word in words:
+        flag = word.partition("=")[0]
+        if word.startswith("-") and flag not in known and not word.startswith("-o"):
+            hint = did_you_mean(flag, known) or f"see {PROGRAM} --help"
+            return UsageError(f"unknown flag {flag}", hint)
+    return None
 
 
 def _parse_intermixed(parser: FlagParser, rest: list[str]) -> argparse.Namespace:

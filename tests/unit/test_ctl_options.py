@@ -94,6 +94,8 @@ def test_misuse_is_a_usage_error_with_a_hint(line: str, says: str) -> None:
         ("set space 120", "spaces"),
         ("members forgt joe", "forget"),
         ("lto", "lot"),
+        ("--nmae gary lot", "--name"),
+        ("-ojson lto", "lot"),
         ("stat", "status"),
         ("lot --time 9", "--timeout"),
         ("lot --out json", "--output"),
