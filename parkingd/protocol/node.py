@@ -504,9 +504,12 @@ class Node:
                 self._entering.has_news = True
 
     def _exchange_agreed(self, theirs: CausalContext, now: Now) -> None:
-        if theirs.contains(self.replica_id, 1):
-            self._shared.replica.is_join_known = True
-        self._gates.look_soon()
+        replica = self._shared.replica
+        is_first = self._replication.full_exchanges == 1
+        if not replica.is_join_known and theirs.contains(replica.id, 1):
+            replica.is_join_known = is_first = True
+        if is_first or self._gates.is_stopped or self._gates.is_leaving:
+            self._gates.look_soon()
 
     def _fell_behind(self, member: Member, now: Now) -> None:
         self._behind_of = member.name

@@ -377,13 +377,13 @@ def _context_fields(context: ContextWire) -> Fields:
 
 def context_of(value: object) -> ContextWire:
     """A context from its array. Raises WireError."""
-    parts = tuple(map(_part, checks.array(value, REPLICAS_MAX, "context")))
+    parts = [_part(fields) for fields in checks.array(value, REPLICAS_MAX, "context")]
     before = 0
-    for part in parts:
-        if part.origin <= before:
+    for origin, _, _ in parts:
+        if origin <= before:
             raise checks.malformed("context")
-        before = part.origin
-    return parts
+        before = origin
+    return tuple(parts)
 
 
 def _part_fields(part: ContextPart) -> Fields:
