@@ -69,6 +69,8 @@ def believed_wall_ms(
     one clock that runs ahead must not pull the only other one along.
     """
     own_offset_ms = own_wall_ms - mono_ms
+    if all(abs(own_offset_ms - offset_ms) <= spread_max_ms for offset_ms in offsets):
+        return own_wall_ms, True
     median_ms = _median([own_offset_ms, *offsets])
     if abs(own_offset_ms - median_ms) > spread_max_ms:
         return median_ms + mono_ms, False

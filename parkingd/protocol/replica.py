@@ -85,6 +85,8 @@ class Replica:
         self._open_ended = False
         self._wipe = False
         self._has_joined = False
+        self._had_early = True
+        """The disk may name dots that came before what they close."""
         self.is_join_known = self._join_known_saved = False
         """A member has our join on disk, and we hold all that it held when it said so."""
         self._load(stored)
@@ -125,7 +127,7 @@ class Replica:
         if META_CONTEXT in meta:
             state.context = CausalContext.from_parts(unpack_context_untrusted(meta[META_CONTEXT]))
             state.clock.merge(int.from_bytes(meta[META_HYBRID], "big"))
-            for part in _unframed(meta[META_EARLY]):
+            for part in _unframed(meta.get(META_EARLY, b"")):
                 state.stays.early.update(dict.fromkeys(_dots_untrusted(part)))
         if META_FLOORS in meta:
             for origin, upto, _ in unpack_context_untrusted(meta[META_FLOORS]):
@@ -396,8 +398,10 @@ class Replica:
         meta = [
             (META_CONTEXT, pack_context(state.context.parts())),
             (META_HYBRID, state.clock.last.to_bytes(8, "big")),
-            (META_EARLY, _framed(_pack_dots(state.stays.early))),
         ]
+        if state.stays.early or self._had_early:
+            self._had_early = bool(state.stays.early)
+            meta.append((META_EARLY, _framed(_pack_dots(state.stays.early))))
         if self.lot is not None and self._lot_saved != self.lot:
             meta.append((META_LOT, self.lot))
             self._lot_saved = self.lot

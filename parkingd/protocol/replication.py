@@ -353,22 +353,27 @@ class Replication:
             jitter = shared.rng.uniform(0.8, 1.2)
             peers = shared.peers_in_lot()
             wait_ms = settings.sync_ms
-            if peers and not self.full_exchanges:
+            if self.full_exchanges and shared.replica.is_join_known:
+                # It is begun with a heartbeat: on average half the pause between two later.
+                wait_ms -= settings.heartbeat_ms // 2
+            elif peers and not self.full_exchanges:
                 wait_ms = min(wait_ms, JOIN_SYNC_MS)
             self._next_sync_ms = now.mono_ms + round(wait_ms * jitter)
             if peers:
                 self.pull(shared.rng.choice(peers), now)
 
     def next_deadline(self, now_ms: int) -> int | None:
-        """When `tick` has something to do."""
+        """When `tick` has something to do that cannot wait for the next heartbeat."""
         if self.is_paused or self._shared.lot is None:
             return None
-        if self._soon:
+        if self._soon or self._next_sync_ms is None:
             return now_ms
-        due_ms = self._next_sync_ms
+        is_joined = self.full_exchanges and self._shared.replica.is_join_known
+        due_ms = None if is_joined else self._next_sync_ms
         for gap in self._gaps.values():
-            due_ms = gap.due_ms if due_ms is None else min(due_ms, gap.due_ms)
-        return now_ms if due_ms is None else due_ms
+            if due_ms is None or gap.due_ms < due_ms:
+                due_ms = gap.due_ms
+        return due_ms
 
     def forget_pulls(self) -> None:
         """Answers on their way are old: none of them counts."""

@@ -150,7 +150,7 @@ class History:
 
     def holds(self, context: CausalContext, origin: ReplicaId, seq: int) -> bool:
         """Whether the event of this dot is in this context and exists."""
-        if not context.contains(origin, seq):
+        if seq > context.vector.get(origin, 0) and not context.contains(origin, seq):
             return False
         return origin not in self.seals or not self.is_void(context, origin, seq)
 

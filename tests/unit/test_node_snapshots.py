@@ -253,7 +253,7 @@ def test_a_streamed_join_commits_in_one_transaction() -> None:
     assert all(batch.open_ended and not batch.meta for batch in carrying)
     after = c.batches[c.batches.index(carrying[-1]) + 1 :]
     closing = next(batch for batch in after if not batch.open_ended)
-    assert {key for key, _ in closing.meta} >= {"context", "hybrid_high", "early", "small"}
+    assert {key for key, _ in closing.meta} >= {"context", "hybrid_high", "small"}
 
 
 # --- staged ------------------------------------------------------------------------------------
