@@ -175,17 +175,18 @@ class Gates:
 
         Who began to serve alone goes on when a member is met, before the first exchange with it.
         """
-        served = self.served()
-        if not served and not self.can_serve(now) and not self.is_leaving:
-            return None
         replica = self._shared.replica
-        claims = [(gate, replica.state.record.claim_event(gate)) for gate in served]
+        events = map(replica.state.record.claim_event, range(1, self._count + 1))
+        claims = [
+            (event.seq, event.body)
+            for event in events
+            if event is not None and isinstance(event.body, Claim) and self._is_served(event.body)
+        ]
+        is_serving = claims and not self._is_barred()
+        if not is_serving:
+            return () if self.is_leaving or self.can_serve(now) else None
         durable_seq = replica.durable_seq
-        return tuple(
-            (gate, event.body.epoch)
-            for gate, event in claims
-            if event is not None and isinstance(event.body, Claim) and event.seq <= durable_seq
-        )
+        return tuple([(claim.gate, claim.epoch) for seq, claim in claims if seq <= durable_seq])
 
     @property
     def _count(self) -> int:

@@ -55,10 +55,6 @@ class Hearsay:
     def __contains__(self, gate: int) -> bool:
         return gate in self._named
 
-    def gates(self) -> frozenset[int]:
-        """These gates."""
-        return frozenset(self._named)
-
     def owner(self, gate: int) -> str:
         """Who serves this gate, which is one of these."""
         return self._named[gate].owner

@@ -248,6 +248,8 @@ class Replica:
         state.stays.forget_requests(max(0, horizon) << 16)
         if state.record.founding() is None:
             return collected  # A joiner: its join may be here only, whatever its roster says.
+        if not self.log.count:
+            return collected
         covered = state.roster.covered_by_all(state.context.vector, state.record.seals)
         for origin, upto in covered.items():
             self._trim(origin, upto)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 LOOK_MS: Final = 250
 """How often views are compared."""
 
+NONE: Final = frozenset[int]()
+
 DRIFT: Final = 0.998
 """Clocks differ by up to 500 ppm each: what a node waits may be a little less in truth."""
 
@@ -269,12 +271,14 @@ class Owners:
     def after_verb(self, machine: Machine, node: Node) -> None:
         """Has it learned of a claim, or may it serve no more?"""
         gates, shared = node._gates, node._shared
-        if machine.index in self._woken:
+        index = machine.index
+        if index in self._woken:
             self._check_woken(machine, node)
-        is_barred = gates.is_stopped or shared.replica.failing or shared.is_namesake
-        ahead = gates._hearsay.gates()
-        learned = self._learned[machine.index]
-        served = self._served.get(machine.index)
+        is_barred = gates.is_stopped or shared.replica.failing or bool(shared.name_refusals)
+        named = gates._hearsay._named
+        ahead = frozenset(named) if named else NONE
+        learned = self._learned[index]
+        served = self._served.get(index)
         if (
             served is not None
             and served.learned == learned
