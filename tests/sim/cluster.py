@@ -257,16 +257,18 @@ class Cluster:
         elif machine.slow_ms:
             at_ms = self.time_ms + machine.slow_ms
             self.at(at_ms, self._receive, machine, machine.process, sender, message)
-        else:
-            self._receive(machine, machine.process, sender, message)
+        elif machine.node is not None:
+            self._hand(machine, machine.node, sender, message)
 
     def _receive(self, machine: Machine, process: int, sender: Sender, message: Message) -> None:
-        node = machine.node
-        if node is None or machine.process != process:
+        if machine.node is None or machine.process != process:
             return
         if machine.paused:
             self.deliver(machine, sender, message)
-            return
+        else:
+            self._hand(machine, machine.node, sender, message)
+
+    def _hand(self, machine: Machine, node: Node, sender: Sender, message: Message) -> None:
         if self.trace is not None:
             self._trace_message(machine, sender, message)
         if type(message) is Heartbeat and message.suspicions:

@@ -60,8 +60,10 @@ class Network:
         self._replay = options.replay
         self._replay_ms_max = options.replay_ms_max
         self._reorder = options.reorder
-        self._latest: dict[tuple[int, int, bool], int] = {}
-        """When the last frame of each connection arrives: TCP keeps their order."""
+        machines = range(options.nodes)
+        self._latest = [[[0, 0] for _ in machines] for _ in machines]
+        """By source and target, of requests and of what is published: when the last frame arrives.
+        TCP keeps their order."""
         self.cuts = [0] * options.nodes
         self._parted = [0] * options.nodes
         self._broken = [0] * options.nodes
@@ -123,6 +125,7 @@ class Network:
         cluster = self._cluster
         time_ms = cluster.time_ms
         decoded: Message | None = None
+        sender = source.sender(None)
         for target in cluster.machines:
             ready_ms = target.subscriptions.get(source.address.host)
             if ready_ms is None or ready_ms > time_ms:
@@ -131,7 +134,7 @@ class Network:
                 continue  # The subscription outlived the old process and is still reconnecting.
             if decoded is None:
                 decoded = self._over_the_wire(source, message)
-            self._carry(source, target, ANY_PROCESS, source.sender(None), decoded)
+            self._carry(source, target, ANY_PROCESS, sender, decoded)
 
     def send(self, source: Machine, to: Address | Route, message: Message) -> None:
         """A request to an address, or an answer along a route."""
@@ -172,12 +175,12 @@ class Network:
         at, arrive = cluster.at, self._arrive
         at_ms = cluster.time_ms + self._delay_ms()
         if not self._reorder or dice() >= self._reorder:
-            connection = (source.index, target.index, sender.link is None)
-            latest_ms = self._latest.get(connection, 0)
-            if latest_ms > at_ms:
-                at_ms = latest_ms
+            latest = self._latest[source.index][target.index]
+            kind = sender.link is None
+            if latest[kind] > at_ms:
+                at_ms = latest[kind]
             else:
-                self._latest[connection] = at_ms
+                latest[kind] = at_ms
         at(at_ms, arrive, source, target, process, sender, message)
         if self._duplication and dice() < self._duplication:
             at(at_ms + int(dice() * 50), arrive, source, target, process, sender, message)
@@ -207,7 +210,7 @@ class Network:
             if isinstance(sender.link, Route) and self._dice.random() < 0.5:
                 self._refuse(source, target, 2)
             return
-        if process not in (ANY_PROCESS, target.process):
+        if process != target.process and process != ANY_PROCESS:
             return
         self._cluster.deliver(target, sender, message)
 
