@@ -38,8 +38,6 @@ from parkingd.protocol.limits import (
 from parkingd.protocol.messages import WIRE_VERSION, Message
 from parkingd.protocol.wire_events import event_fields, event_of, flat_spans
 from parkingd.protocol.wire_messages import (
-    ARRAY_LENGTH_MAX,
-    EVENT_BYTES_MAX,
     FIELDS_OF,
     KIND_DELTA,
     KIND_OF,
@@ -47,8 +45,8 @@ from parkingd.protocol.wire_messages import (
     KIND_SNAPSHOT_CHUNK,
     KIND_SNAPSHOT_HEADER,
     MESSAGE_OF,
-    context_of,
 )
+from parkingd.protocol.wire_parts import ARRAY_LENGTH_MAX, EVENT_BYTES_MAX, context_of
 from parkingd.protocol.wire_records import (
     record_columns,
     record_of,

@@ -1,8 +1,8 @@
 """Messages as arrays: one kind number, one packing and one checking function for each class.
 
 A kind number is never used again for anything else. New fields are appended: a reader takes an
-array that is longer than it knows and refuses a shorter one. Contexts are arrays of
-[origin, upto, first, last, first, last, ...], ascending by origin.
+array that is longer than it knows and refuses a shorter one. What several messages carry is in
+`wire_parts`, the messages of a snapshot are in `wire_snapshots`.
 """
 
 from __future__ import annotations
@@ -11,24 +11,17 @@ from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
 from parkingd.core.gates import SCORE_MAX, Fence
-from parkingd.core.ids import REQUEST_ID_BYTES, SEQ_MAX, ReplicaId
-from parkingd.protocol import checks
+from parkingd.core.ids import REQUEST_ID_BYTES, SEQ_MAX
+from parkingd.protocol import checks, wire_parts, wire_snapshots
 from parkingd.protocol.limits import (
-    CHUNK_BYTES_MAX,
-    EARLY_MAX,
     EPOCH_SEEN_MAX,
     GATES_MAX,
     HELLO_PEERS_MAX,
-    INTERVALS_MAX,
     NAME_LENGTH_MAX,
     RAW_LENGTH_MAX,
-    REPLICAS_MAX,
     SUSPICIONS_MAX,
 )
 from parkingd.protocol.messages import (
-    Address,
-    ContextPart,
-    ContextWire,
     Delta,
     EnterAnswer,
     EnterAsk,
@@ -42,7 +35,6 @@ from parkingd.protocol.messages import (
     Refused,
     RootAnswer,
     RootQuery,
-    Run,
     SnapshotAbort,
     SnapshotAck,
     SnapshotChunk,
@@ -52,18 +44,9 @@ from parkingd.protocol.messages import (
     Suspicion,
     Want,
 )
-from parkingd.protocol.wire_events import Fields, flat_dots, flat_spans
+from parkingd.protocol.wire_events import Fields
 
-LOT_BYTES: Final = 16
-ROOT_BYTES_MAX: Final = 32
-ARRAY_LENGTH_MAX: Final = 4_096
-"""Of any array in a frame: as many replicas as a vector may name. What nests below that costs at
-most 32 MB for a moment, whatever lengths the bytes claim."""
-EVENT_BYTES_MAX: Final = 24 * 1024
-"""The largest event is a seal with 1,024 intervals."""
-CHUNKS_MAX: Final = 2**20
-RECORDS_MAX: Final = 2**40
-SPANS_MAX: Final = ARRAY_LENGTH_MAX // 3
+SPANS_MAX: Final = wire_parts.ARRAY_LENGTH_MAX // 3
 REMAINING_MS_MAX: Final = 24 * 3600 * 1000
 WARNINGS_MAX: Final = 16
 
@@ -77,7 +60,7 @@ def _hello_fields(message: Hello) -> Fields:
         message.port,
         message.pub_port,
         message.wall_ms,
-        _context_fields(message.context),
+        wire_parts.context_fields(message.context),
         message.ephemeral,
         message.version,
         message.founded,
@@ -88,15 +71,15 @@ def _hello_fields(message: Hello) -> Fields:
 def _hello(fields: Fields) -> Hello:
     return Hello(
         checks.boolean(fields[0], "answer"),
-        checks.optional_binary(fields[1], LOT_BYTES, "lot"),
-        _port(fields[2]),
-        _port(fields[3]),
+        checks.optional_binary(fields[1], wire_parts.LOT_BYTES, "lot"),
+        wire_parts.port(fields[2]),
+        wire_parts.port(fields[3]),
         checks.integer(fields[4], 0, checks.WALL_MS_MAX, "wall"),
-        context_of(fields[5]),
+        wire_parts.context_of(fields[5]),
         checks.boolean(fields[6], "ephemeral"),
         checks.text(fields[7], "version"),
         checks.boolean(fields[8], "founded"),
-        tuple(map(_address, checks.array(fields[9], HELLO_PEERS_MAX, "peers"))),
+        tuple(map(wire_parts.address, checks.array(fields[9], HELLO_PEERS_MAX, "peers"))),
     )
 
 
@@ -149,15 +132,7 @@ def _served_gates(value: object) -> tuple[tuple[int, int], ...] | None:
     if len(flat) % 2:
         raise checks.malformed("gates")
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    return tuple([(_gate(gate), _epoch(epoch)) for gate, epoch in pairs])
-
-
-def _gate(value: object) -> int:
-    return checks.integer(value, 1, GATES_MAX, "gate")
-
-
-def _epoch(value: object) -> int:
-    return checks.integer(value, 0, SEQ_MAX, "epoch")
+    return tuple([(wire_parts.gate(gate), wire_parts.epoch(epoch)) for gate, epoch in pairs])
 
 
 def _suspicion(value: object) -> Suspicion:
@@ -179,30 +154,30 @@ def _goodbye(fields: Fields) -> Goodbye:
 
 
 def _delta_fields(message: Delta) -> Fields:
-    return (_runs_fields(message.runs),)
+    return (wire_parts.runs_fields(message.runs),)
 
 
 def _delta(fields: Fields) -> Delta:
-    return Delta(_runs(fields[0]))
+    return Delta(wire_parts.runs(fields[0]))
 
 
 def _pull_fields(message: Pull) -> Fields:
     return (
         message.nonce,
         message.lot,
-        _context_fields(message.context),
-        None if message.durable is None else _context_fields(message.durable),
+        wire_parts.context_fields(message.context),
+        None if message.durable is None else wire_parts.context_fields(message.durable),
         message.root,
     )
 
 
 def _pull(fields: Fields) -> Pull:
     return Pull(
-        _nonce(fields[0]),
-        _lot(fields[1]),
-        context_of(fields[2]),
-        None if fields[3] is None else context_of(fields[3]),
-        None if fields[4] is None else _root(fields[4]),
+        wire_parts.nonce(fields[0]),
+        wire_parts.lot(fields[1]),
+        wire_parts.context_of(fields[2]),
+        None if fields[3] is None else wire_parts.context_of(fields[3]),
+        None if fields[4] is None else wire_parts.root(fields[4]),
     )
 
 
@@ -210,25 +185,25 @@ def _pull_reply_fields(message: PullReply) -> Fields:
     return (
         message.nonce,
         message.lot,
-        _runs_fields(message.runs),
+        wire_parts.runs_fields(message.runs),
         message.more,
         message.behind,
-        _context_fields(message.context),
-        None if message.durable is None else _context_fields(message.durable),
+        wire_parts.context_fields(message.context),
+        None if message.durable is None else wire_parts.context_fields(message.durable),
         message.root,
     )
 
 
 def _pull_reply(fields: Fields) -> PullReply:
     return PullReply(
-        _nonce(fields[0]),
-        _lot(fields[1]),
-        _runs(fields[2]),
+        wire_parts.nonce(fields[0]),
+        wire_parts.lot(fields[1]),
+        wire_parts.runs(fields[2]),
         checks.boolean(fields[3], "more"),
         checks.boolean(fields[4], "behind"),
-        context_of(fields[5]),
-        None if fields[6] is None else context_of(fields[6]),
-        None if fields[7] is None else _root(fields[7]),
+        wire_parts.context_of(fields[5]),
+        None if fields[6] is None else wire_parts.context_of(fields[6]),
+        None if fields[7] is None else wire_parts.root(fields[7]),
     )
 
 
@@ -248,193 +223,32 @@ def _want(fields: Fields) -> Want:
     return Want(tuple(spans))
 
 
-def _snapshot_request_fields(message: SnapshotRequest) -> Fields:
-    return (message.nonce, message.lot, message.join_seq)
-
-
-def _snapshot_request(fields: Fields) -> SnapshotRequest:
-    return SnapshotRequest(
-        _nonce(fields[0]), _lot(fields[1]), checks.integer(fields[2], 0, SEQ_MAX, "join seq")
-    )
-
-
-def _snapshot_header_fields(message: SnapshotHeader) -> Fields:
-    return (
-        message.nonce,
-        message.lot,
-        _context_fields(message.context),
-        flat_dots(message.early),
-        message.hybrid_high,
-        message.small,
-        message.records,
-    )
-
-
-def _snapshot_header(fields: Fields) -> SnapshotHeader:
-    return SnapshotHeader(
-        _nonce(fields[0]),
-        _lot(fields[1]),
-        context_of(fields[2]),
-        checks.dots(fields[3], EARLY_MAX),
-        checks.integer(fields[4], 0, checks.TIME_MAX, "time"),
-        _events(fields[5]),
-        checks.integer(fields[6], 0, RECORDS_MAX, "records"),
-    )
-
-
-def _snapshot_chunk_fields(message: SnapshotChunk) -> Fields:
-    return (message.nonce, message.index, (message.records,))
-
-
-def _snapshot_chunk(fields: Fields) -> SnapshotChunk:
-    (records, *_) = checks.fields(fields[2], 1, "records")
-    if type(records) is not bytes or len(records) > CHUNK_BYTES_MAX:
-        raise checks.malformed("records")
-    return SnapshotChunk(_nonce(fields[0]), _chunk_count(fields[1]), records)
-
-
-def _snapshot_ack_fields(message: SnapshotAck) -> Fields:
-    return (message.nonce, message.index)
-
-
-def _snapshot_ack(fields: Fields) -> SnapshotAck:
-    return SnapshotAck(_nonce(fields[0]), _chunk_count(fields[1]))
-
-
-def _snapshot_trailer_fields(message: SnapshotTrailer) -> Fields:
-    return (message.nonce, message.chunks, message.records, message.root)
-
-
-def _snapshot_trailer(fields: Fields) -> SnapshotTrailer:
-    return SnapshotTrailer(
-        _nonce(fields[0]),
-        _chunk_count(fields[1]),
-        checks.integer(fields[2], 0, RECORDS_MAX, "records"),
-        _root(fields[3]),
-    )
-
-
-def _snapshot_abort_fields(message: SnapshotAbort) -> Fields:
-    return (message.nonce, message.reason)
-
-
-def _snapshot_abort(fields: Fields) -> SnapshotAbort:
-    return SnapshotAbort(_nonce(fields[0]), checks.text(fields[1], "reason"))
-
-
 def _root_query_fields(message: RootQuery) -> Fields:
     return (message.nonce,)
 
 
 def _root_query(fields: Fields) -> RootQuery:
-    return RootQuery(_nonce(fields[0]))
+    return RootQuery(wire_parts.nonce(fields[0]))
 
 
 def _root_answer_fields(message: RootAnswer) -> Fields:
-    return (message.nonce, message.root, _context_fields(message.context))
+    return (message.nonce, message.root, wire_parts.context_fields(message.context))
 
 
 def _root_answer(fields: Fields) -> RootAnswer:
-    return RootAnswer(_nonce(fields[0]), _root(fields[1]), context_of(fields[2]))
-
-
-def _fence_report_fields(message: FenceReport) -> Fields:
-    return (_part_fields(message.held), message.waited, message.gone)
-
-
-def _fence_report(fields: Fields) -> FenceReport:
-    return FenceReport(_part(fields[0]), _replicas(fields[1]), _replicas(fields[2]))
-
-
-# --- what several messages carry ---------------------------------------------------------------
-
-
-def _nonce(value: object) -> int:
-    return checks.integer(value, 0, checks.NONCE_MAX, "nonce")
-
-
-def _chunk_count(value: object) -> int:
-    return checks.integer(value, 0, CHUNKS_MAX, "chunk")
-
-
-def _port(value: object) -> int:
-    return checks.integer(value, 0, 65_535, "port")
-
-
-def _lot(value: object) -> bytes:
-    return checks.binary(value, LOT_BYTES, "lot")
-
-
-def _root(value: object) -> bytes:
-    if type(value) is bytes and 1 <= len(value) <= ROOT_BYTES_MAX:
-        return value
-    raise checks.malformed("root")
-
-
-def _context_fields(context: ContextWire) -> Fields:
-    return tuple(map(_part_fields, context))
-
-
-def context_of(value: object) -> ContextWire:
-    """A context from its array. Raises WireError."""
-    parts = [_part(fields) for fields in checks.array(value, REPLICAS_MAX, "context")]
-    before = 0
-    for origin, _, _ in parts:
-        if origin <= before:
-            raise checks.malformed("context")
-        before = origin
-    return tuple(parts)
-
-
-def _part_fields(part: ContextPart) -> Fields:
-    if not part.intervals:
-        return part[:2]  # As nearly always.
-    return (part.origin, part.upto, *flat_spans(part.intervals))
-
-
-def _part(value: object) -> ContextPart:
-    fields = checks.fields(value, 2, "context")
-    origin, upto = checks.replica_id(fields[0]), checks.integer(fields[1], 0, SEQ_MAX, "context")
-    if len(fields) == 2:
-        return ContextPart(origin, upto)
-    return ContextPart(origin, upto, checks.intervals(fields[2:], upto, INTERVALS_MAX))
-
-
-def _address(value: object) -> Address:
-    fields = checks.fields(value, 2, "peer")
-    return Address(checks.text(fields[0], "peer"), _port(fields[1]))
-
-
-def _replicas(value: object) -> tuple[ReplicaId, ...]:
-    return tuple(map(checks.replica_id, checks.array(value, REPLICAS_MAX, "replicas")))
-
-
-def _runs_fields(runs: tuple[Run, ...]) -> Fields:
-    return tuple((run.origin, run.first, run.events) for run in runs)
-
-
-def _runs(value: object) -> tuple[Run, ...]:
-    return tuple(map(_run, checks.array(value, REPLICAS_MAX, "runs")))
-
-
-def _run(value: object) -> Run:
-    fields = checks.fields(value, 3, "run")
-    events = _events(fields[2])
-    if not events:
-        raise checks.malformed("run")
-    return Run(
-        checks.replica_id(fields[0]),
-        checks.integer(fields[1], 1, SEQ_MAX - len(events) + 1, "seq"),
-        events,
+    return RootAnswer(
+        wire_parts.nonce(fields[0]), wire_parts.root(fields[1]), wire_parts.context_of(fields[2])
     )
 
 
-def _events(value: object) -> tuple[bytes, ...]:
-    events = checks.array(value, ARRAY_LENGTH_MAX, "events")
-    for event in events:
-        if type(event) is not bytes or not 1 <= len(event) <= EVENT_BYTES_MAX:
-            raise checks.malformed("event")
-    return cast("tuple[bytes, ...]", events)
+def _fence_report_fields(message: FenceReport) -> Fields:
+    return (wire_parts.part_fields(message.held), message.waited, message.gone)
+
+
+def _fence_report(fields: Fields) -> FenceReport:
+    return FenceReport(
+        wire_parts.part(fields[0]), wire_parts.replicas(fields[1]), wire_parts.replicas(fields[2])
+    )
 
 
 def _enter_ask_fields(message: EnterAsk) -> Fields:
@@ -454,10 +268,10 @@ def _enter_ask(fields: Fields) -> EnterAsk:
     return EnterAsk(
         checks.integer(fields[0], 0, checks.NONCE_MAX, "nonce"),
         checks.text(fields[1], "plate", RAW_LENGTH_MAX),
-        _gate(fields[2]),
+        wire_parts.gate(fields[2]),
         checks.binary(fields[3], REQUEST_ID_BYTES, "request"),
-        _epoch(fields[4]),
-        _owner(fields[5]),
+        wire_parts.epoch(fields[4]),
+        wire_parts.owner(fields[5]),
         checks.integer(fields[6], 0, REMAINING_MS_MAX, "remaining"),
         _fence(fields[7]),
     )
@@ -495,19 +309,14 @@ def _enter_answer(fields: Fields) -> EnterAnswer:
         checks.integer(fields[0], 0, checks.NONCE_MAX, "nonce"),
         checks.text(fields[1], "answer", NAME_LENGTH_MAX),
         checks.text(fields[2], "reason", NAME_LENGTH_MAX),
-        _epoch(fields[3]),
-        _owner(fields[4]),
+        wire_parts.epoch(fields[3]),
+        wire_parts.owner(fields[4]),
         checks.integer(fields[5], 0, checks.INCARNATION_MAX, "incarnation"),
         checks.integer(fields[6], -SEQ_MAX, SEQ_MAX, "free"),
         checks.text(fields[7], "detail"),
         checks.text(fields[8], "hint"),
         tuple(checks.text(warning, "warning") for warning in warnings),
     )
-
-
-def _owner(value: object) -> str:
-    """A name, or nothing: nobody is known."""
-    return "" if value == "" else checks.name(value)
 
 
 # --- the table ---------------------------------------------------------------------------------
@@ -544,12 +353,16 @@ _register(KIND_DELTA, Delta, 1, _delta_fields, _delta)
 _register(6, Pull, 5, _pull_fields, _pull)
 _register(KIND_PULL_REPLY, PullReply, 8, _pull_reply_fields, _pull_reply)
 _register(8, Want, 1, _want_fields, _want)
-_register(9, SnapshotRequest, 3, _snapshot_request_fields, _snapshot_request)
-_register(KIND_SNAPSHOT_HEADER, SnapshotHeader, 7, _snapshot_header_fields, _snapshot_header)
-_register(KIND_SNAPSHOT_CHUNK, SnapshotChunk, 3, _snapshot_chunk_fields, _snapshot_chunk)
-_register(12, SnapshotAck, 2, _snapshot_ack_fields, _snapshot_ack)
-_register(13, SnapshotTrailer, 4, _snapshot_trailer_fields, _snapshot_trailer)
-_register(14, SnapshotAbort, 2, _snapshot_abort_fields, _snapshot_abort)
+_register(9, SnapshotRequest, 3, wire_snapshots.request_fields, wire_snapshots.request_of)
+_register(
+    KIND_SNAPSHOT_HEADER, SnapshotHeader, 7, wire_snapshots.header_fields, wire_snapshots.header_of
+)
+_register(
+    KIND_SNAPSHOT_CHUNK, SnapshotChunk, 3, wire_snapshots.chunk_fields, wire_snapshots.chunk_of
+)
+_register(12, SnapshotAck, 2, wire_snapshots.ack_fields, wire_snapshots.ack_of)
+_register(13, SnapshotTrailer, 4, wire_snapshots.trailer_fields, wire_snapshots.trailer_of)
+_register(14, SnapshotAbort, 2, wire_snapshots.abort_fields, wire_snapshots.abort_of)
 _register(15, RootQuery, 1, _root_query_fields, _root_query)
 _register(16, RootAnswer, 3, _root_answer_fields, _root_answer)
 _register(17, FenceReport, 3, _fence_report_fields, _fence_report)

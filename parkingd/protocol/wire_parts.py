@@ -1,0 +1,134 @@
+"""What several messages carry, as arrays: contexts, runs of events, addresses, and single fields.
+
+Contexts are arrays of [origin, upto, first, last, first, last, ...], ascending by origin. What
+narrows an untrusted value raises WireError and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from parkingd.core.ids import SEQ_MAX, ReplicaId
+from parkingd.protocol import checks
+from parkingd.protocol.limits import GATES_MAX, INTERVALS_MAX, REPLICAS_MAX
+from parkingd.protocol.messages import Address, ContextPart, ContextWire, Run
+from parkingd.protocol.wire_events import Fields, flat_spans
+
+LOT_BYTES: Final = 16
+ROOT_BYTES_MAX: Final = 32
+ARRAY_LENGTH_MAX: Final = 4_096
+"""Of any array in a frame: as many replicas as a vector may name. What nests below that costs at
+most 32 MB for a moment, whatever lengths the bytes claim."""
+EVENT_BYTES_MAX: Final = 24 * 1024
+"""The largest event is a seal with 1,024 intervals."""
+
+
+def nonce(value: object) -> int:
+    """What tells answers apart."""
+    return checks.integer(value, 0, checks.NONCE_MAX, "nonce")
+
+
+def port(value: object) -> int:
+    """A TCP port; 0 is none."""
+    return checks.integer(value, 0, 65_535, "port")
+
+
+def lot(value: object) -> bytes:
+    """The id of a lot."""
+    return checks.binary(value, LOT_BYTES, "lot")
+
+
+def root(value: object) -> bytes:
+    """The hash of a state."""
+    if type(value) is bytes and 1 <= len(value) <= ROOT_BYTES_MAX:
+        return value
+    raise checks.malformed("root")
+
+
+def context_fields(context: ContextWire) -> Fields:
+    """The array of a context."""
+    return tuple(map(part_fields, context))
+
+
+def context_of(value: object) -> ContextWire:
+    """A context from its array. Raises WireError."""
+    parts = [part(each) for each in checks.array(value, REPLICAS_MAX, "context")]
+    before = 0
+    for origin, _, _ in parts:
+        if origin <= before:
+            raise checks.malformed("context")
+        before = origin
+    return tuple(parts)
+
+
+def part_fields(part: ContextPart) -> Fields:
+    """The array of one part."""
+    if not part.intervals:
+        return part[:2]  # As nearly always.
+    return (part.origin, part.upto, *flat_spans(part.intervals))
+
+
+def part(value: object) -> ContextPart:
+    """What is held of one origin."""
+    fields = checks.fields(value, 2, "context")
+    origin, upto = checks.replica_id(fields[0]), checks.integer(fields[1], 0, SEQ_MAX, "context")
+    if len(fields) == 2:
+        return ContextPart(origin, upto)
+    return ContextPart(origin, upto, checks.intervals(fields[2:], upto, INTERVALS_MAX))
+
+
+def address(value: object) -> Address:
+    """Where a ROUTER listens."""
+    fields = checks.fields(value, 2, "peer")
+    return Address(checks.text(fields[0], "peer"), port(fields[1]))
+
+
+def replicas(value: object) -> tuple[ReplicaId, ...]:
+    """Replica ids, in the order given."""
+    return tuple(map(checks.replica_id, checks.array(value, REPLICAS_MAX, "replicas")))
+
+
+def gate(value: object) -> int:
+    """The number of a gate."""
+    return checks.integer(value, 1, GATES_MAX, "gate")
+
+
+def epoch(value: object) -> int:
+    """The epoch of a claim; 0 is none."""
+    return checks.integer(value, 0, SEQ_MAX, "epoch")
+
+
+def owner(value: object) -> str:
+    """A name, or nothing: nobody is known."""
+    return "" if value == "" else checks.name(value)
+
+
+def runs_fields(runs: tuple[Run, ...]) -> Fields:
+    """The array of some runs."""
+    return tuple((run.origin, run.first, run.events) for run in runs)
+
+
+def runs(value: object) -> tuple[Run, ...]:
+    """Runs of packed events, none of them empty."""
+    return tuple(map(_run, checks.array(value, REPLICAS_MAX, "runs")))
+
+
+def _run(value: object) -> Run:
+    fields = checks.fields(value, 3, "run")
+    packed = events(fields[2])
+    if not packed:
+        raise checks.malformed("run")
+    return Run(
+        checks.replica_id(fields[0]),
+        checks.integer(fields[1], 1, SEQ_MAX - len(packed) + 1, "seq"),
+        packed,
+    )
+
+
+def events(value: object) -> tuple[bytes, ...]:
+    """Packed events, not looked into."""
+    packed = checks.array(value, ARRAY_LENGTH_MAX, "events")
+    for event in packed:
+        if type(event) is not bytes or not 1 <= len(event) <= EVENT_BYTES_MAX:
+            raise checks.malformed("event")
+    return cast("tuple[bytes, ...]", packed)
