@@ -292,6 +292,23 @@ def test_a_joiner_that_has_never_met_the_dead_does_not_block_its_death(gates: in
     assert gate_states(a) == gate_states(d) == {"served"}
 
 
+def test_a_member_of_another_lot_does_not_block_a_death_either() -> None:
+    """x is heard with a younger lot and hears nobody, so that it keeps it: it knows neither b nor
+    any claim of b, and will never say that it suspects it."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    x = stage.box("x", 9)
+    for box in (a, b, c):
+        stage.cut_one_way(box, x)
+    x.start(knows=["a", "c"])
+    for box in (a, c):
+        wait_until(stage, lambda box=box: "x" in states(box) and member(box, "x").lot is not None)
+    b.stop()
+    silent_for(stage, a, "b", 2_300)
+    assert states(a) == {"b": "dead", "c": "alive", "x": "alive"}
+    assert serves(a) | serves(c) == {1, 2, 3, 4}
+
+
 def test_a_stranger_of_whom_nobody_speaks_any_more_is_not_accused() -> None:
     stage = Stage()
     a, b, c = stage.found("a", "b", "c")
