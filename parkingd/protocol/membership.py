@@ -16,7 +16,7 @@ suspicion of itself raises its refutation number and answers at once, so that th
 confirms nothing any more. A node that stood still itself accuses nobody.
 
 A claim may name a node that was never met here: such a stranger is suspected and confirmed by the
-by the same rules, else the gates of a machine that is gone for good would wait for ever. And who
+same rules, else the gates of a machine that is gone for good would wait for ever. And who
 missed a goodbye suspects one that has left: whoever knows better confirms that.
 """
 
@@ -30,7 +30,7 @@ from parkingd.core.ids import Now
 from parkingd.protocol.effects import Probe
 from parkingd.protocol.limits import SUSPICIONS_MAX
 from parkingd.protocol.members import Member, MemberState
-from parkingd.protocol.messages import Address, Heartbeat, Suspicion
+from parkingd.protocol.messages import Address, Heartbeat, Sender, Suspicion
 from parkingd.protocol.shared import Shared
 
 REFUSAL_FRESH_MS: Final = 1_000
@@ -39,6 +39,9 @@ PROBE_PAUSE_MS: Final = 200
 """Between two connections tried because others say that they were refused."""
 ECHO_MS: Final = 5_000
 """For this long a node repeats the suspicion of somebody it has never met."""
+ASKED_MS: Final = 5_000
+"""A stranger of whom anything arrived lives for this long. Its heartbeats do not come here, only
+what it asks for: of two nodes once in 2.4 s at most. Half: one lost question, and it is dead."""
 STRANGER_MS: Final = 15_000
 """A stranger of whom nobody speaks for this long is forgotten."""
 
@@ -57,6 +60,8 @@ class Stranger:
     """When somebody last said that it suspects it."""
     said_since_ms: int = 0
     """Since when somebody says so, without a break."""
+    heard_ms: int | None = None
+    """When something of it last arrived: our hellos, or its answers, are lost."""
     is_owner: bool = False
     """Named by a claim, not only by others' suspicions."""
     refused: bool = False
@@ -191,6 +196,12 @@ class Membership:
             stranger.refutation = max(stranger.refutation, suspicion.refutation)
             stranger.refused |= suspicion.refused
 
+    def heard_stranger(self, sender: Sender, now: Now) -> None:
+        """Something has arrived of one who is no member here, or not in this incarnation."""
+        stranger = self._strangers.get(sender.name)
+        if stranger is not None and stranger.incarnation == sender.incarnation:
+            stranger.heard_ms = now.mono_ms
+
     def is_stranger_gone(self, name: str, incarnation: int, now: Now) -> bool:
         """Whether an owner that is no member here is dead: as any other would be judged.
 
@@ -209,6 +220,7 @@ class Membership:
         if self._is_said(stranger, now):
             more_ms = settings.dead_after_ms - settings.suspect_after_ms
             is_silent |= now.mono_ms - stranger.said_since_ms >= more_ms
+        is_silent &= not self._has_asked(stranger, now)
         return is_silent and self._is_confirmed(name, incarnation, stranger.refutation, now)
 
     # --- judging -------------------------------------------------------------------------
@@ -346,8 +358,14 @@ class Membership:
         fresh_ms = self._shared.settings.suspicion_fresh_ms
         return stranger.said_ms is not None and now.mono_ms - stranger.said_ms <= fresh_ms
 
+    @staticmethod
+    def _has_asked(stranger: Stranger, now: Now) -> bool:
+        return stranger.heard_ms is not None and now.mono_ms - stranger.heard_ms < ASKED_MS
+
     def _is_echoed(self, stranger: Stranger, now: Now) -> bool:
         """Whoever waits for everybody alive to suspect it waits for us too, who never met it."""
+        if self._has_asked(stranger, now):
+            return False
         known_ms = now.mono_ms - stranger.since_ms
         if self._is_said(stranger, now):
             return stranger.is_owner or known_ms <= ECHO_MS

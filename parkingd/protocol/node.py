@@ -343,6 +343,7 @@ class Node:
         that the name is taken when it asks for something, everything else is dropped."""
         known = self._shared.members.get(sender.name)
         self._shared.counters["from_strangers"] += 1
+        self._membership.heard_stranger(sender, now)
         if known is None:
             return
         if sender.replica == known.replica and sender.incarnation <= known.incarnation:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from parkingd.protocol.messages import Heartbeat, RootQuery, Suspicion
+from parkingd.protocol.messages import Heartbeat, Hello, RootQuery, Suspicion
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
     accused,
     beats,
     claims,
     gate_states,
+    is_whole,
     member,
     owners,
     say,
@@ -272,6 +273,39 @@ def test_an_owner_that_we_have_not_met_keeps_its_gates_while_others_hear_it() ->
     assert kept.items() <= claims(a).items()
     assert kept.keys() == serves(x)
     assert {owners(c)[gate] for gate in kept} == {"x"}
+
+
+def test_an_owner_that_asks_us_something_lives_though_we_have_not_met_it() -> None:
+    """x has heard the hello of a, and its answers are lost: of x arrives what it asks for only."""
+    stage = Stage()
+    a, x = stage.found("a", "x")
+    kept = serves(x)
+    assert kept
+    a.stop()
+    stage.holds = (Hello,)
+    a.start(knows=["x"])
+    stage.pass_ms(10)
+    stage.deliver(stage.waiting(Hello, x)[0])
+    for _ in range(20):
+        stage.pass_ms(500)
+        assert "x" not in states(a)
+        assert not kept & serves(a)
+    stage.release()
+    wait_until(stage, lambda: is_whole([a, x]))
+    assert kept <= serves(x)
+
+
+def test_an_owner_that_was_heard_and_never_met_is_dead_when_it_asks_nothing_any_more() -> None:
+    stage = Stage()
+    a, x = stage.found("a", "x")
+    a.stop()
+    stage.holds = (Hello,)
+    a.start(knows=["x"])
+    stage.pass_ms(10)
+    stage.deliver(stage.waiting(Hello, x)[0])
+    stage.pass_ms(4_000)
+    x.stop()
+    wait_until(stage, lambda: serves(a) == {1, 2, 3, 4}, 6_000)
 
 
 @pytest.mark.parametrize("gates", [1, 4])
