@@ -520,6 +520,7 @@ class Node:
         if member is not None:
             self._shared.journal.joined(member, now)
             self._gates.joined()
+            self._replication.snapshot_joined()
             self._replication.pull_soon(member)
 
     def _lot_shown(self) -> tuple[bytes | None, bool]:

@@ -86,6 +86,8 @@ class Replication:
         self._published = shared.replica.durable_seq
         self._gaps: dict[ReplicaId, Gap] = {}
         self._pulls: dict[int, tuple[str, int]] = {}
+        self._joined_nonce = 0
+        """Who answers a pull up to this one tells how far behind we were before a snapshot."""
         self._next_sync_ms: int | None = None
         self._soon: dict[str, None] = {}
         self._differing: set[str] = set()
@@ -267,9 +269,10 @@ class Replication:
             return
         fresh = self.take(reply.runs, now)
         context = shared.replica.state.context
-        if reply.behind and not context.covers(theirs):
+        is_behind = reply.behind and not context.covers(theirs)
+        if is_behind and reply.nonce > self._joined_nonce:
             self._behind(member, now)
-        elif reply.more and fresh:
+        elif is_behind or (reply.more and fresh):
             self.pull_soon(member)
         if context.covers(theirs):
             self.full_exchanges += 1
@@ -368,6 +371,10 @@ class Replication:
         for gap in self._gaps.values():
             due_ms = gap.due_ms if due_ms is None else min(due_ms, gap.due_ms)
         return now_ms if due_ms is None else due_ms
+
+    def snapshot_joined(self) -> None:
+        """What was asked before was asked by one who lacked more."""
+        self._joined_nonce = self._shared.next_nonce()
 
     def forget_pulls(self) -> None:
         """Answers on their way are old: none of them counts."""

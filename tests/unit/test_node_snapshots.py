@@ -14,6 +14,8 @@ from parkingd.protocol.limits import CHUNK_CREDIT, CHUNK_RECORDS_MAX, EARLY_MAX,
 from parkingd.protocol.messages import (
     Delta,
     Message,
+    Pull,
+    PullReply,
     Run,
     SnapshotAbort,
     SnapshotAck,
@@ -190,6 +192,28 @@ def test_events_that_were_ignored_during_a_streamed_join_come_again() -> None:
     stage.release()
     stage.pass_ms(3_000)
     assert c.shown("KB1") == {late}
+
+
+def test_an_answer_to_what_was_asked_before_the_snapshot_brings_no_second_one() -> None:
+    """It names an event that the snapshot has not, and tells how far behind c was when it asked."""
+    stage, a, c = a_joiner(10)
+    stage.holds = (*PARTS, Pull, PullReply)
+    for _ in range(50):
+        if asked := stage.waiting(Pull, a):
+            break
+        stage.pass_ms(20)
+    late = a.track("KB1")
+    stage.deliver(asked[0])
+    (answer,) = stage.waiting(PullReply, c)
+    stage.release(Pull, PullReply)
+    stage.pass_ms(20)
+    assert c.node.counters["snapshots_joined"] == 1
+    assert c.shown("KB1") == set()
+    stage.deliver(answer)
+    stage.release()
+    stage.pass_ms(3_000)
+    assert c.shown("KB1") == {late}
+    assert len(c.has_sent(SnapshotRequest)) == c.node.counters["snapshots_joined"] == 1
 
 
 def assert_empty(c: Box) -> None:
