@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from parkingd.protocol.messages import Heartbeat, Hello, RootQuery, Suspicion
+from parkingd.protocol.commands import Leave, SetGates
+from parkingd.protocol.messages import Heartbeat, Hello, Pull, RootQuery, Suspicion
+from parkingd.protocol.outcomes import Change
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
+    REQUEST,
     accused,
     beats,
+    claim,
     claims,
     gate_states,
     is_whole,
@@ -134,6 +138,79 @@ def test_a_suspect_that_is_heard_again_is_alive_and_has_lost_nothing() -> None:
     assert state(a, "b") == state(c, "b") == state(b, "a") == "alive"
     stage.pass_ms(5_000)
     assert claims(a) == claims(b) == claims(c) == before
+
+
+# --- who is over --------------------------------------------------------------------------------
+
+
+def put_back(stage: Stage, box: Box, *others: Box) -> None:
+    """It loses its disk, and comes back with a clock that shows a minute less."""
+    box.stop(keep=False)
+    wait_until(stage, lambda: {state(other, box.name) for other in others} == {"suspect"})
+    box.skew_ms -= 60_000
+    box.start(knows=[other.name for other in others])
+    wait_until(stage, lambda: {state(other, box.name) for other in others} == {"alive"})
+
+
+def test_who_has_missed_a_restart_is_told_by_the_others_that_the_one_before_is_over() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    before = c.incarnation
+    c.stop()
+    stage.cuts.add(frozenset(("a", "c")))
+    c.start(knows=["b"])
+    silent_for(stage, a, "c", 1_999)
+    assert (state(a, "c"), state(b, "c")) == ("suspect", "alive")
+    stage.pass_ms(300)
+    assert (state(a, "c"), state(b, "c")) == ("dead", "alive")
+    assert member(a, "c").incarnation == before < member(b, "c").incarnation
+
+
+def test_two_who_know_that_one_has_left_do_not_tell_each_other_so_for_ever() -> None:
+    stage = Stage()
+    a, b, c, d = stage.found("a", "b", "c", "d")
+    stage.cut_one_way(d, a)
+    d.submit(Leave())
+    wait_until(stage, lambda: state(a, "d") == "dead")
+    assert (state(b, "d"), state(c, "d")) == ("left", "left")
+    assert accused(beats(b)[-1]) == accused(beats(c)[-1]) == {"d"}
+    a.stop()
+    stage.pass_ms(12_000)
+    assert accused(beats(b)[-1]) == accused(beats(c)[-1]) == {"a"}
+
+
+def test_the_gates_of_one_that_was_replaced_by_one_with_an_earlier_clock_find_an_owner() -> None:
+    """c comes back without its disk, and dies before it has heard what it owned."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    stage.holds = (Pull,)
+    put_back(stage, c, a, b)
+    c.stop()
+    stage.release()
+    wait_until(stage, lambda: is_whole([a, b]), 6_000)
+
+
+def test_a_claim_of_a_later_incarnation_is_no_evidence_that_the_one_we_know_is_over() -> None:
+    """It may be of a disk that is lost. The last gate was c's, and there is no such gate while c
+    comes back and a starts again; when there is one again, a hears nothing of c."""
+    stage = Stage()
+    boxes = stage.found("a", "b", "c")
+    c = next(box for box in boxes if 4 in serves(box))
+    a, b = (box for box in boxes if box is not c)
+    a.ask(SetGates(3, REQUEST), Change)
+    put_back(stage, c, a, b)
+    a.stop()
+    a.start(knows=[b.name, c.name])
+    stage.pass_ms(6_000)
+    assert claim(a, 4).incarnation > member(a, c.name).incarnation
+    stage.cut_one_way(c, a)
+    wait_until(stage, lambda: state(a, c.name) == "suspect")
+    a.ask(SetGates(4, REQUEST[::-1]), Change)
+    for _ in range(50):
+        stage.pass_ms(100)
+        assert state(a, c.name) == "suspect"
+    stage.heal()
+    wait_until(stage, lambda: is_whole(boxes))
 
 
 # --- one-way links ---------------------------------------------------------------------------
