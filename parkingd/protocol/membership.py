@@ -5,8 +5,9 @@ How it works (DESIGN section 6; the ideas are those of SWIM, Das, Gupta and Moti
 probes). Each node judges for itself; death is never copied from others:
 
     alive -> suspect    1 s of silence, or its machine refused a connection; told in the heartbeat
-    suspect -> dead     2 s of silence, and as many others of the lot as there are, at most 3, say
-                        within the last second that they suspect the same (incarnation, refutation)
+    suspect -> dead     2 s of silence, and as many others as there are, at most 3, none of another
+                        lot, say within the last second that they suspect the same (incarnation,
+                        refutation)
     suspect -> dead     at once, when all these others have seen a connection refused as well
     suspect -> alive    something of it arrives
     dead -> alive       something of the same incarnation arrives, or a hello
@@ -304,11 +305,11 @@ class Membership:
         return MemberState.SUSPECT
 
     def _witnesses(self, name: str) -> list[Member]:
-        """Members held alive besides us and the accused; of our lot, when we have one: whoever is
-        of another may never have met the accused and knows no claim of it."""
-        shared = self._shared
-        witnesses = shared.members.alive() if shared.lot is None else shared.peers_in_lot()
-        return [m for m in witnesses if m.name != name]
+        """Members held alive besides us and the accused, but for those of another lot: these may
+        never have met the accused and know no claim of it. Who has none yet may hear it."""
+        lot = self._shared.lot
+        witnesses = self._shared.members.alive()
+        return [m for m in witnesses if m.name != name and (lot is None or m.lot in (None, lot))]
 
     def _is_confirmed(self, name: str, incarnation: int, refutation: int, now: Now) -> bool:
         settings = self._shared.settings

@@ -385,6 +385,25 @@ def test_an_owner_that_was_heard_and_never_met_is_dead_when_it_asks_nothing_any_
     wait_until(stage, lambda: serves(a) == {1, 2, 3, 4}, 6_000)
 
 
+def test_a_joiner_whose_lot_is_not_known_yet_is_a_witness() -> None:
+    """x hears b, and its word that it has joined is on its way to a."""
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    x = stage.box("x", 9)
+    stage.holds = (Hello,)
+    x.start(knows=["a", "b"])
+    stage.pass_ms(10)
+    for target in (a, b):
+        stage.deliver(stage.waiting(Hello, target)[0])
+    for answer in stage.waiting(Hello, x):
+        stage.deliver(answer)
+    assert states(x) == {"a": "alive", "b": "alive"}
+    assert (member(a, "x").lot, x.node.lot) == (None, a.node.lot)
+    stage.cut_one_way(b, a)
+    stage.pass_ms(5_000)
+    assert states(a) == {"b": "suspect", "x": "alive"}
+
+
 @pytest.mark.parametrize("gates", [1, 4])
 def test_a_joiner_that_has_never_met_the_dead_does_not_block_its_death(gates: int) -> None:
     """d is alive for the others when b has been silent for two seconds, so d must say it too;
