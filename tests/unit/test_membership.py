@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parkingd.protocol.commands import Leave, SetGates
+from parkingd.protocol.facts import StorageFailed
 from parkingd.protocol.messages import Heartbeat, Hello, Pull, RootQuery, Suspicion
 from parkingd.protocol.outcomes import Change
 from tests.unit.scripted import Box, Stage
@@ -211,6 +212,26 @@ def test_a_claim_of_a_later_incarnation_is_no_evidence_that_the_one_we_know_is_o
         assert state(a, c.name) == "suspect"
     stage.heal()
     wait_until(stage, lambda: is_whole(boxes))
+
+
+def test_who_comes_back_with_an_earlier_clock_serves_its_gates_though_one_cannot_hear_it() -> None:
+    """a knows it from before, as dead and with the greater number; b has met it. When the disk of b
+    fails, a takes what b had served, and nothing of c."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c", gates=9)
+    c.stop(keep=False)
+    wait_until(stage, lambda: state(a, "c") == state(b, "c") == "dead")
+    stage.cuts.add(frozenset(("a", "c")))
+    c.skew_ms -= 60_000
+    c.start(knows=["b"])
+    wait_until(stage, lambda: "c" in {owner for _, owner in claims(a).values()})
+    kept = serves(c)
+    assert claim(a, min(kept)).incarnation == c.incarnation < member(a, "c").incarnation
+    b.observe(StorageFailed("no space"))
+    stage.pass_ms(5_000)
+    assert kept <= serves(c)
+    assert not kept & serves(a)
+    assert serves(a) | serves(c) == set(range(1, 10))
 
 
 # --- one-way links ---------------------------------------------------------------------------
