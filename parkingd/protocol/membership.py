@@ -196,11 +196,7 @@ class Membership:
             return False
         if member.incarnation == incarnation:
             return member.state is MemberState.LEFT
-        return incarnation < member.incarnation or self._is_replaced(name, incarnation)
-
-    def _is_replaced(self, name: str, incarnation: int) -> bool:
-        member = self._shared.members.get(name)
-        return member is not None and incarnation in member.replaced
+        return incarnation < member.incarnation or incarnation in member.replaced
 
     def _note_stranger(self, suspicion: Suspicion, now: Now) -> None:
         key = suspicion.name, suspicion.incarnation
@@ -228,8 +224,6 @@ class Membership:
         Asking makes it known here, and its silence count from the first time on; that of others,
         who say that they suspect it, counts too: theirs had lasted for a while by then.
         """
-        if self._is_replaced(name, incarnation):
-            return True
         stranger = self._strangers.get((name, incarnation))
         if stranger is None:
             stranger = Stranger(0, now.mono_ms, now.mono_ms)
@@ -355,7 +349,7 @@ class Membership:
             said += [
                 Suspicion(name, incarnation, each.refutation, each.refused)
                 for (name, incarnation), each in sorted(self._strangers.items(), key=_by_key)
-                if self._is_echoed(each, now) and not self._is_replaced(name, incarnation)
+                if self._is_echoed(each, now)
             ]
             said += [
                 Suspicion(name, incarnation, refutation, False)
