@@ -18,6 +18,7 @@ is known by then, and never a stale one.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ from typing import Final
 
 from parkingd.core.events import FLAG_ADMITTED, Claim, Enter
 from parkingd.core.gates import Fence, fence_of
-from parkingd.core.ids import REQUEST_ID_BYTES, Now
+from parkingd.core.ids import REQUEST_ID_BYTES, Now, ReplicaId
 from parkingd.core.plates import normalise_plate
 from parkingd.core.registers import CLOSED, OPEN
 from parkingd.core.stays import VERB_ENTER
@@ -49,6 +50,9 @@ CARS_MAX: Final = 4_096
 """Cars that wait for a decision at one node; more are refused at once."""
 LOOK_AGAIN_MS: Final = 20
 """After `not_owner`, and while a car waits for the other owners' counts: a few round trips."""
+NONCES_MAX: Final = 64
+"""Questions of one member that are known again; older ones count as known. More than overtake each
+other on their way."""
 OWNER_LOOK_MS: Final = 200
 """While a gate has no owner: its next claim is noticed at once, this is for what else may help."""
 
@@ -98,6 +102,8 @@ class Entering:
         self._may_mint = may_mint
         self._waiting: dict[Car, None] = {}
         self._asked: dict[int, Car] = {}
+        self._heard: dict[str, tuple[tuple[ReplicaId, int], list[int]]] = {}
+        """By member: its process, and the last of its questions, ascending."""
         self.has_news = False
         """Something has changed that a waiting car may have waited for."""
 
@@ -120,6 +126,9 @@ class Entering:
         if not isinstance(sender.link, Route) or len(self._waiting) >= CARS_MAX:
             self._shared.counters["enter_asks_dropped"] += 1
             return
+        if self._is_late_copy(sender, ask.nonce):
+            self._shared.counters["enter_asks_repeated"] += 1
+            return
         deadline_ms = now.mono_ms + ask.remaining_ms
         believed = (ask.epoch, ask.owner)
         car = Car(
@@ -134,6 +143,20 @@ class Entering:
             ask.seen,
         )
         self._consider(car, now)
+
+    def _is_late_copy(self, sender: Sender, nonce: int) -> bool:
+        """This very question was here before. Only effects are remembered: a car that was denied
+        then, as it was inside, would be let in when it has left."""
+        process = sender.replica, sender.incarnation
+        known, nonces = self._heard.get(sender.name, (process, []))
+        if known != process:
+            nonces = []
+        self._heard[sender.name] = process, nonces
+        if nonce in nonces or (len(nonces) == NONCES_MAX and nonce < nonces[0]):
+            return True
+        insort(nonces, nonce)
+        del nonces[:-NONCES_MAX]
+        return False
 
     def receive_answer(self, answer: EnterAnswer, now: Now) -> None:
         """The owner has decided, or it is not the owner. A second answer says nothing new."""

@@ -166,6 +166,19 @@ class Fences:
         """A member has frozen what it holds."""
         self._shared.replica.state.roster.name((*report.waited, *report.gone))
         self._reports.setdefault(report.held.origin, {})[sender.replica] = report
+        self._answer_report(sender, report)
+
+    def _answer_report(self, sender: Sender, report: FenceReport) -> None:
+        """An ephemeral node that left has sealed itself. Who has fenced it takes nothing more that
+        it made, not its seal either, and waits for the report of those who have that."""
+        shared = self._shared
+        replica, member = report.held.origin, shared.members.get(sender.name)
+        seal = shared.replica.state.record.events.get(("seal", replica, 0))
+        if seal is None or seal.origin != replica or member is None:
+            return
+        if shared.replica.is_settled and not _as_context(report.held).contains(replica, seal.seq):
+            answer = FenceReport(self._held(replica), self._waited(), self._gone())
+            shared.outbox.send(member.address, answer)
 
     # --- requests ------------------------------------------------------------------------
 

@@ -361,11 +361,12 @@ class Gates:
         if name == shared.settings.name and not shared.is_namesake:
             return incarnation != shared.incarnation
         member = shared.members.get(name)
-        if member is None or member.incarnation < incarnation:
-            return True if self._membership.is_stranger_gone(name, incarnation, now) else None
-        if member.incarnation > incarnation:
-            return True
-        return member.state in GONE
+        is_over = member is not None and member.state in GONE
+        if member is not None and member.incarnation == incarnation:
+            return is_over
+        if member is not None and member.incarnation > incarnation and not is_over:
+            return True  # Of one that is over this may be the successor, with an earlier clock.
+        return True if self._membership.is_stranger_gone(name, incarnation, now) else None
 
     def _owner(self, gate: int, live: dict[str, int], now: Now) -> tuple[str | None, bool]:
         """(who has or gets it by the claims, whether anybody else may claim it)."""

@@ -54,9 +54,9 @@ class Member:
     final_seq: int | None = None
     refutation: int = 0
     """The highest that it, or anybody who suspects it, has named."""
-    replaces: int = 0
-    """The highest incarnation of this name in whose place it was admitted here: greater than its
-    own, where a clock was put back and a disk lost."""
+    replaced: frozenset[int] = frozenset()
+    """Incarnations of other disks in whose place this name was admitted here: they may be greater
+    than its own, where a clock was put back and a disk lost."""
     synced_ms: int | None = None
     """Own monotonic milliseconds at which everything that it had was here; None: not yet."""
     alive_since_ms: int = 0
@@ -74,13 +74,13 @@ class Member:
     """Its last heartbeat before it was taken for dead; None once that is explained."""
     lost_ms: int = 0
     """When that heartbeat arrived."""
-    accuses: dict[str, Suspicion] = field(default_factory=dict)
-    """Whom its last heartbeat suspects, by name."""
+    accuses: dict[tuple[str, int], Suspicion] = field(default_factory=dict)
+    """Whom its last heartbeat suspects, by name and incarnation."""
+    accused_ms: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Since when it says so of each of them."""
     refused_ms: int | None = None
     """When its machine refused a connection, and nothing of it was heard since."""
     probed_ms: int | None = None
-    doubted_ms: int | None = None
-    """When somebody last said that it suspects this one, which has left."""
     _lower_since_ms: int | None = None
     _lower_offset_ms: int = 0
 

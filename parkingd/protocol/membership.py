@@ -5,9 +5,10 @@ How it works (DESIGN section 6; the ideas are those of SWIM, Das, Gupta and Moti
 probes). Each node judges for itself; death is never copied from others:
 
     alive -> suspect    1 s of silence, or its machine refused a connection; told in the heartbeat
-    suspect -> dead     2 s of silence, and as many others as there are, at most 3, say within the
-                        last second that they suspect the same (incarnation, refutation)
-    suspect -> dead     at once, when all others have seen a connection refused as well
+    suspect -> dead     2 s of silence, and as many others as there are, at most 3, none of another
+                        lot, say within the last second that they suspect the same (incarnation,
+                        refutation)
+    suspect -> dead     at once, when all these others have seen a connection refused as well
     suspect -> alive    something of it arrives
     dead -> alive       something of the same incarnation arrives, or a hello
 
@@ -16,21 +17,24 @@ suspicion of itself raises its refutation number and answers at once, so that th
 confirms nothing any more. A node that stood still itself accuses nobody.
 
 A claim may name a node that was never met here: such a stranger is suspected and confirmed by the
-by the same rules, else the gates of a machine that is gone for good would wait for ever. And who
-missed a goodbye suspects one that has left: whoever knows better confirms that.
+same rules, else the gates of a machine that is gone for good would wait for ever. And who missed
+a goodbye, or a restart, suspects one that is over: whoever knows better confirms that. Which of two
+incarnations is the later one nobody can tell from their numbers alone: the disk of one may be lost,
+and the clock put back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from parkingd.core.ids import Now
 from parkingd.protocol.effects import Probe
 from parkingd.protocol.limits import SUSPICIONS_MAX
 from parkingd.protocol.members import Member, MemberState
-from parkingd.protocol.messages import Address, Heartbeat, Suspicion
+from parkingd.protocol.messages import Address, Heartbeat, Sender, Suspicion
 from parkingd.protocol.shared import Shared
 
 REFUSAL_FRESH_MS: Final = 1_000
@@ -38,16 +42,22 @@ REFUSAL_FRESH_MS: Final = 1_000
 PROBE_PAUSE_MS: Final = 200
 """Between two connections tried because others say that they were refused."""
 ECHO_MS: Final = 5_000
-"""For this long a node repeats the suspicion of somebody it has never met."""
+"""For this long a node repeats the suspicion of somebody it has never met; that of one who is over
+as well, and after a pause as long again: else two who repeat it would do so for ever."""
+ASKED_MS: Final = 5_000
+"""A stranger of whom anything arrived lives for this long. Its heartbeats do not come here, only
+what it asks for: of two nodes once in 2.4 s at most. Half: one lost question, and it is dead."""
 STRANGER_MS: Final = 15_000
 """A stranger of whom nobody speaks for this long is forgotten."""
+
+
+_by_key: Final = itemgetter(0)
 
 
 @dataclass(slots=True)
 class Stranger:
     """Somebody named in a claim or a suspicion who is no member here."""
 
-    incarnation: int
     refutation: int
     since_ms: int
     """When it was first named."""
@@ -57,6 +67,8 @@ class Stranger:
     """When somebody last said that it suspects it."""
     said_since_ms: int = 0
     """Since when somebody says so, without a break."""
+    heard_ms: int | None = None
+    """When something of it last arrived: our hellos, or its answers, are lost."""
     is_owner: bool = False
     """Named by a claim, not only by others' suspicions."""
     refused: bool = False
@@ -67,7 +79,11 @@ class Membership:
 
     def __init__(self, shared: Shared, now: Now) -> None:
         self._shared = shared
-        self._strangers: dict[str, Stranger] = {}
+        self._strangers: dict[tuple[str, int], Stranger] = {}
+        """By name and incarnation."""
+        self._doubted: dict[tuple[str, int], tuple[int, int]] = {}
+        """Who is over and suspected by somebody all the same: its refutation, and when that was
+        last said."""
         self._deaths: dict[str, list[int]] = {}
         self._active_ms = now.mono_ms
         self._quiet_until_ms = now.mono_ms
@@ -95,6 +111,7 @@ class Membership:
             if member.state in (MemberState.ALIVE, MemberState.SUSPECT):
                 member.last_heard_ms = max(member.last_heard_ms, credit_ms)
                 member.accuses.clear()
+                member.accused_ms.clear()
         for stranger in self._strangers.values():
             stranger.since_ms = now.mono_ms
         self._shared.counters["pauses"] += 1
@@ -111,24 +128,26 @@ class Membership:
         had = member.accuses
         if not (had or beat.suspicions):
             return False
-        member.accuses = {each.name: each for each in beat.suspicions}
+        member.accuses = {(each.name, each.incarnation): each for each in beat.suspicions}
+        member.accused_ms = {key: member.accused_ms.get(key, now.mono_ms) for key in member.accuses}
         # The dead are named in every heartbeat: only what was not said, or was too old, is news.
         is_fresh = passed_ms <= shared.settings.suspicion_fresh_ms
         is_news = not is_fresh or had != member.accuses
         self._is_due |= is_news
-        for suspicion in beat.suspicions:
+        for key, suspicion in member.accuses.items():
             if suspicion.name == shared.settings.name:
                 self._refute(suspicion)
                 continue
             suspect = shared.members.get(suspicion.name)
-            if suspect is None or suspect.incarnation < suspicion.incarnation:
-                self._note_stranger(suspicion, now)
-            elif suspect.incarnation == suspicion.incarnation:
+            if suspect is not None and suspect.incarnation == suspicion.incarnation:
                 suspect.refutation = max(suspect.refutation, suspicion.refutation)
                 if suspicion.refused:
                     is_news |= self._probe(suspect, now)
-                if suspect.state is MemberState.LEFT:
-                    suspect.doubted_ms = now.mono_ms
+            if self._is_over(*key):
+                if (now.mono_ms - member.accused_ms[key]) % (2 * ECHO_MS) < ECHO_MS:
+                    self._doubted[key] = suspicion.refutation, now.mono_ms
+            elif suspect is None or suspect.incarnation < suspicion.incarnation:
+                self._note_stranger(suspicion, now)
         return is_news or self.beat_wanted
 
     def _refute(self, suspicion: Suspicion) -> None:
@@ -163,10 +182,11 @@ class Membership:
 
     def admitted(self, member: Member, known: Member | None, now: Now) -> None:
         """A hello made this a member, in place of ``known``."""
-        self._strangers.pop(member.name, None)
+        self._strangers.pop((member.name, member.incarnation), None)
         member.alive_since_ms = now.mono_ms
         if known is not None and known is not member:
-            member.replaces = max(known.incarnation, known.replaces)
+            is_other = known.replica != member.replica
+            member.replaced = known.replaced | ({known.incarnation} if is_other else set())
         self._is_due = True
         was_up = known is not None and known.state in (MemberState.ALIVE, MemberState.SUSPECT)
         if was_up and known is not member:
@@ -174,27 +194,34 @@ class Membership:
 
     # --- strangers -----------------------------------------------------------------------
 
-    def _is_replaced(self, name: str, incarnation: int) -> bool:
-        """Another node of this name was admitted here in the place of this one, or a later one."""
+    def _is_over(self, name: str, incarnation: int) -> bool:
+        """It has left, or another of this name was admitted here in its place, or a later one."""
         member = self._shared.members.get(name)
-        return member is not None and incarnation <= member.replaces
+        if member is None:
+            return False
+        if member.incarnation == incarnation:
+            return member.state is MemberState.LEFT
+        return incarnation < member.incarnation or incarnation in member.replaced
 
     def _note_stranger(self, suspicion: Suspicion, now: Now) -> None:
-        if self._is_replaced(suspicion.name, suspicion.incarnation):
-            return
-        stranger = self._strangers.get(suspicion.name)
-        if stranger is None or stranger.incarnation < suspicion.incarnation:
+        key = suspicion.name, suspicion.incarnation
+        stranger = self._strangers.get(key)
+        if stranger is None:
             if len(self._strangers) >= SUSPICIONS_MAX:
                 return
-            stranger = Stranger(suspicion.incarnation, 0, now.mono_ms, now.mono_ms)
-            self._strangers[suspicion.name] = stranger
-        if stranger.incarnation == suspicion.incarnation:
-            stranger.named_ms = now.mono_ms
-            if not self._is_said(stranger, now):
-                stranger.said_since_ms = now.mono_ms
-            stranger.said_ms = now.mono_ms
-            stranger.refutation = max(stranger.refutation, suspicion.refutation)
-            stranger.refused |= suspicion.refused
+            stranger = self._strangers[key] = Stranger(0, now.mono_ms, now.mono_ms)
+        stranger.named_ms = now.mono_ms
+        if not self._is_said(stranger, now):
+            stranger.said_since_ms = now.mono_ms
+        stranger.said_ms = now.mono_ms
+        stranger.refutation = max(stranger.refutation, suspicion.refutation)
+        stranger.refused |= suspicion.refused
+
+    def heard_stranger(self, sender: Sender, now: Now) -> None:
+        """Something has arrived of one who is no member here, or not in this incarnation."""
+        stranger = self._strangers.get((sender.name, sender.incarnation))
+        if stranger is not None:
+            stranger.heard_ms = now.mono_ms
 
     def is_stranger_gone(self, name: str, incarnation: int, now: Now) -> bool:
         """Whether an owner that is no member here is dead: as any other would be judged.
@@ -202,18 +229,17 @@ class Membership:
         Asking makes it known here, and its silence count from the first time on; that of others,
         who say that they suspect it, counts too: theirs had lasted for a while by then.
         """
-        stranger = self._strangers.get(name)
-        if stranger is None or stranger.incarnation < incarnation:
-            stranger = Stranger(incarnation, 0, now.mono_ms, now.mono_ms)
-            self._strangers[name] = stranger
+        stranger = self._strangers.get((name, incarnation))
+        if stranger is None:
+            stranger = Stranger(0, now.mono_ms, now.mono_ms)
+            self._strangers[name, incarnation] = stranger
         stranger.is_owner, stranger.named_ms = True, now.mono_ms
-        if stranger.incarnation > incarnation:
-            return True  # There is a later one: this one is over.
         settings = self._shared.settings
         is_silent = now.mono_ms - stranger.since_ms >= settings.dead_after_ms
         if self._is_said(stranger, now):
             more_ms = settings.dead_after_ms - settings.suspect_after_ms
             is_silent |= now.mono_ms - stranger.said_since_ms >= more_ms
+        is_silent &= not self._has_asked(stranger, now)
         return is_silent and self._is_confirmed(name, incarnation, stranger.refutation, now)
 
     # --- judging -------------------------------------------------------------------------
@@ -228,9 +254,9 @@ class Membership:
         members = self._shared.members.all()
         if not self._are_well(members, now):
             yield from self._judge_each(members, now)
-        for name, stranger in list(self._strangers.items()):
+        for key, stranger in list(self._strangers.items()):
             if now.mono_ms - stranger.named_ms >= STRANGER_MS:
-                del self._strangers[name]
+                del self._strangers[key]
         self._next_ms = self._next_judgement_ms(now.mono_ms)
 
     def _judge_each(
@@ -284,18 +310,17 @@ class Membership:
             return MemberState.ALIVE
         if member.state is MemberState.DEAD or now.mono_ms < self._quiet_until_ms:
             return member.state
-        stranger = self._strangers.get(member.name)
-        latest = max(member.incarnation, member.replaces)
-        if stranger is not None and stranger.incarnation > latest:
-            return MemberState.DEAD  # There is a later one, never met here: this one is over.
         is_over = silence_ms >= settings.dead_after_ms
         if is_over and self._is_confirmed(member.name, member.incarnation, member.refutation, now):
             return MemberState.DEAD
         return MemberState.SUSPECT
 
     def _witnesses(self, name: str) -> list[Member]:
-        """Members held alive besides us and the accused."""
-        return [m for m in self._shared.members.alive() if m.name != name]
+        """Members held alive besides us and the accused, but for those of another lot: these may
+        never have met the accused and know no claim of it. Who has none yet may hear it."""
+        lot = self._shared.lot
+        witnesses = self._shared.members.alive()
+        return [m for m in witnesses if m.name != name and (lot is None or m.lot in (None, lot))]
 
     def _is_confirmed(self, name: str, incarnation: int, refutation: int, now: Now) -> bool:
         settings = self._shared.settings
@@ -317,8 +342,8 @@ class Membership:
         self, witness: Member, name: str, incarnation: int, refutation: int, now: Now
     ) -> Suspicion | None:
         """What this witness has said lately of this very (incarnation, refutation)."""
-        suspicion = witness.accuses.get(name)
-        if suspicion is None or suspicion.incarnation != incarnation:
+        suspicion = witness.accuses.get((name, incarnation))
+        if suspicion is None:
             return None
         is_fresh = now.mono_ms - witness.beat_ms <= self._shared.settings.suspicion_fresh_ms
         return suspicion if is_fresh and suspicion.refutation >= refutation else None
@@ -327,38 +352,45 @@ class Membership:
 
     def suspicions(self, now: Now) -> tuple[Suspicion, ...]:
         """For the own heartbeat: suspects and the dead, strangers that do not answer us, and who
-        has left and is still waited for."""
+        is over and still waited for."""
         members = self._shared.members.all()
         said = [
             Suspicion(m.name, m.incarnation, m.refutation, m.refused_ms is not None)
             for m in members
             if m.state is MemberState.SUSPECT or m.state is MemberState.DEAD
         ]
-        if self._strangers and now.mono_ms >= self._quiet_until_ms:
+        if now.mono_ms >= self._quiet_until_ms:
             said += [
-                Suspicion(name, each.incarnation, each.refutation, each.refused)
-                for name, each in sorted(self._strangers.items())
-                if self._is_echoed(each, now) and not self._is_replaced(name, each.incarnation)
+                Suspicion(name, incarnation, each.refutation, each.refused)
+                for (name, incarnation), each in sorted(self._strangers.items(), key=_by_key)
+                if self._is_echoed(each, now)
             ]
-        said += [
-            Suspicion(m.name, m.incarnation, m.refutation, False)
-            for m in members
-            if m.doubted_ms is not None and self._is_doubted(m, m.doubted_ms, now)
-        ]
+            said += [
+                Suspicion(name, incarnation, refutation, False)
+                for (name, incarnation), refutation in self._still_doubted(now)
+            ]
         return tuple(said[:SUSPICIONS_MAX])
 
-    def _is_doubted(self, member: Member, doubted_ms: int, now: Now) -> bool:
-        """Somebody has missed its goodbye, and waits for others to suspect it too."""
-        if member.state is not MemberState.LEFT or now.mono_ms < self._quiet_until_ms:
-            return False
-        return now.mono_ms - doubted_ms <= self._shared.settings.suspicion_fresh_ms
+    def _still_doubted(self, now: Now) -> list[tuple[tuple[str, int], int]]:
+        """Who is over, and somebody has missed that and waits for others to suspect it too."""
+        fresh_ms = self._shared.settings.suspicion_fresh_ms
+        for key, (_, said_ms) in list(self._doubted.items()):
+            if now.mono_ms - said_ms > fresh_ms or not self._is_over(*key):
+                del self._doubted[key]
+        return [(key, refutation) for key, (refutation, _) in sorted(self._doubted.items())]
 
     def _is_said(self, stranger: Stranger, now: Now) -> bool:
         fresh_ms = self._shared.settings.suspicion_fresh_ms
         return stranger.said_ms is not None and now.mono_ms - stranger.said_ms <= fresh_ms
 
+    @staticmethod
+    def _has_asked(stranger: Stranger, now: Now) -> bool:
+        return stranger.heard_ms is not None and now.mono_ms - stranger.heard_ms < ASKED_MS
+
     def _is_echoed(self, stranger: Stranger, now: Now) -> bool:
         """Whoever waits for everybody alive to suspect it waits for us too, who never met it."""
+        if self._has_asked(stranger, now):
+            return False
         known_ms = now.mono_ms - stranger.since_ms
         if self._is_said(stranger, now):
             return stranger.is_owner or known_ms <= ECHO_MS

@@ -358,6 +358,7 @@ class Node:
         that the name is taken when it asks for something, everything else is dropped."""
         known = self._shared.members.get(sender.name)
         self._shared.counters["from_strangers"] += 1
+        self._membership.heard_stranger(sender, now)
         if known is None:
             return
         if sender.replica == known.replica and sender.incarnation <= known.incarnation:
@@ -539,6 +540,7 @@ class Node:
         if member is not None:
             self._shared.journal.joined(member, now)
             self._gates.joined()
+            self._replication.snapshot_joined()
             self._replication.pull_soon(member)
 
     def _lot_shown(self) -> tuple[bytes | None, bool]:

@@ -14,6 +14,7 @@ and, when they are equal, whether the roots are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from parkingd.core.causal import CausalContext
@@ -61,6 +62,16 @@ class Gap:
         self.tries = 0
 
 
+@dataclass(slots=True)
+class ShortLog:
+    """The log of a member does not reach us, and others are asked whether theirs does."""
+
+    member: str
+    since_ms: int
+    asked: set[str]
+    """Who has not answered yet."""
+
+
 class Replication:
     """Push, gap requests and anti-entropy of one node."""
 
@@ -86,6 +97,9 @@ class Replication:
         self._published = shared.replica.durable_seq
         self._gaps: dict[ReplicaId, Gap] = {}
         self._pulls: dict[int, tuple[str, int]] = {}
+        self._short_log: ShortLog | None = None
+        self._joined_nonce = 0
+        """Who answers a pull up to this one tells how far behind we were before a snapshot."""
         self._next_sync_ms: int | None = None
         self._soon: dict[str, None] = {}
         self._differing: set[str] = set()
@@ -267,10 +281,13 @@ class Replication:
             return
         fresh = self.take(reply.runs, now)
         context = shared.replica.state.context
-        if reply.behind and not context.covers(theirs):
-            self._behind(member, now)
-        elif reply.more and fresh:
+        is_behind = reply.behind and not context.covers(theirs)
+        if is_behind and reply.nonce > self._joined_nonce:
+            self._fell_short(member, now)
+        elif is_behind or (reply.more and fresh):
             self.pull_soon(member)
+        else:
+            self._looked(member)
         if context.covers(theirs):
             self.full_exchanges += 1
             member.synced_ms = now.mono_ms
@@ -280,6 +297,34 @@ class Replication:
                 self._next_sync_ms = min(self._next_sync_ms, now.mono_ms + JOIN_SYNC_MS)
         self._send_back(member, theirs, now)
         self._compare_roots(member, theirs, reply, now)
+
+    def _fell_short(self, member: Member, now: Now) -> None:
+        """Its log does not reach us, as that of one who has just joined. That of another may: a
+        snapshot is taken when none of the others could help, or one has not said so in time."""
+        if self._short_log is None:
+            others = [m for m in self._shared.peers_in_lot() if m is not member]
+            self._short_log = ShortLog(member.name, now.mono_ms, {m.name for m in others})
+            for other in others:
+                self.pull_soon(other)
+        short = self._short_log
+        short.asked.discard(member.name)
+        is_late = now.mono_ms - short.since_ms >= self._shared.settings.request_timeout_ms
+        if is_late or not short.asked:
+            self._short_log = None
+            self._behind(member, now)
+
+    def _looked(self, member: Member) -> None:
+        """It had what we lacked of it: if it was the last to be asked, the first is asked again."""
+        short = self._short_log
+        if short is None:
+            return
+        if member.name == short.member:
+            self._short_log = None
+        elif member.name in short.asked:
+            short.asked.discard(member.name)
+            first = self._shared.members.get(short.member)
+            if first is not None and not short.asked:
+                self.pull_soon(first)
 
     def _send_back(self, member: Member, theirs: CausalContext, now: Now) -> None:
         replica = self._shared.replica
@@ -374,6 +419,10 @@ class Replication:
             if due_ms is None or gap.due_ms < due_ms:
                 due_ms = gap.due_ms
         return due_ms
+
+    def snapshot_joined(self) -> None:
+        """What was asked before was asked by one who lacked more."""
+        self._joined_nonce = self._shared.next_nonce()
 
     def forget_pulls(self) -> None:
         """Answers on their way are old: none of them counts."""

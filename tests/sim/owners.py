@@ -428,14 +428,20 @@ class Owners:
         return max(awake_ms, cluster.time_ms - self._link_ms(view.members))
 
     def left(self, machine: Machine) -> None:
-        """It has left in good order: in a calm view nothing is left without an owner."""
+        """It has left in good order: in a calm view nothing is left without an owner.
+
+        The view has to be shared still. Views are compared four times a second, and a partition
+        that has just healed may have ended it since: then whoever was cut off serves gates under
+        greater claims, of which the others have heard and for which they have stepped down.
+        """
         node = machine.node
         options = self._cluster.options
         if node is None or options.loss:
             return
+        shared = self._shared_views()
         for view, since_ms in self._views.items():
             others = view.members - {machine.index}
-            if machine.index not in view.members or not others:
+            if machine.index not in view.members or not others or view not in shared:
                 continue
             if max(since_ms, self._calm_since(view)) > self._cluster.time_ms - self._calm_ms:
                 continue

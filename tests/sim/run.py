@@ -130,26 +130,32 @@ class Run:
                 self.cluster.start(machine)
 
     def _forget_lost(self) -> None:
-        """An operator lets go of the replicas whose disks are gone."""
-        cluster = self.cluster
-        asked = next(machine for machine in cluster.machines if machine.node is not None)
-        assert asked.node is not None
-        state = asked.node.state
-        waited = state.roster.members(state.context.vector, state.record.seals)
-        # An id whose join is lost has no name there: it is given as its hex digits.
-        names = {
-            name if replica in state.record.names else replica_hex(replica)
-            for replica, name in cluster.lost_replicas.items()
-            if replica in waited
-        }
-        for name in sorted(names):
+        """An operator lets go of the replicas whose disks are gone, each at a node that waits for
+        it: of one whose join was lost with its disk a single node may have heard (DESIGN section
+        4: the roster is who is named in the own context, or in a vector that was heard)."""
+        lost = dict(self.cluster.lost_replicas)
+        for asked in self.cluster.machines:
+            if asked.node is None:
+                continue
+            state = asked.node.state
+            waited = state.roster.members(state.context.vector, state.record.seals)
+            # An id whose join is lost has no name there: it is given as its hex digits.
+            names = {
+                lost[replica] if replica in state.record.names else replica_hex(replica)
+                for replica in waited
+                if replica in lost
+            }
+            lost = {replica: name for replica, name in lost.items() if replica not in waited}
+            for name in sorted(names):
+                self._forget_at(asked, name)
 
-            def answered(machine: Machine, reply: Reply, name: str = name) -> None:
-                outcome = reply.outcome
-                refused = isinstance(outcome, outcomes.Failure)
-                self.forgotten[name] = f"{outcome}" if refused else "forgotten"
+    def _forget_at(self, asked: Machine, name: str) -> None:
+        def answered(machine: Machine, reply: Reply) -> None:
+            outcome = reply.outcome
+            refused = isinstance(outcome, outcomes.Failure)
+            self.forgotten[name] = f"{outcome}" if refused else "forgotten"
 
-            cluster.submit(asked, ForgetMember(name), COMMAND_WAIT_MS, answered)
+        self.cluster.submit(asked, ForgetMember(name), COMMAND_WAIT_MS, answered)
 
     def digest(self) -> str:
         """See the module."""

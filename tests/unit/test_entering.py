@@ -222,6 +222,24 @@ def test_a_question_that_comes_twice_has_one_effect() -> None:
     assert inside(a, b, c) == {1}
 
 
+def test_a_question_that_was_denied_and_comes_again_late_lets_nobody_in() -> None:
+    """The car has left meanwhile; whoever asked has gone home."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    a.track("KA1")
+    stage.holds = (EnterAsk,)
+    handle = ask_in(a, "KA1", gate_of(b), REQUEST)
+    (letter,) = stage.waiting(EnterAsk, b)
+    stage.deliver(letter, keep=True)
+    assert decision(a, handle).reason == "already_inside"
+    a.exit("KA1")
+    stage.pass_ms(10_000)
+    stage.release()
+    stage.pass_ms(1_000)
+    assert inside(a, b, c) == {0}
+    assert b.node.counters["enter_asks_repeated"] == 1
+
+
 def test_at_the_deadline_the_answer_is_no_owner_with_the_id_to_repeat() -> None:
     stage = Stage()
     a, b, _ = stage.found("a", "b", "c")

@@ -420,13 +420,12 @@ def test_a_member_of_another_protocol_version_is_dead_after_its_silence_and_disc
     a, b, c = stage.found("a", "b", "c")
     last_ms = member(a, "b").last_heard_ms
     b.stop()
-    for _ in range(10):
+    while stage.mono_ms < last_ms + 1_800:
         for box in (a, c):
             box.observe(ConnectionFailed(b.address, LinkFailure.PROTOCOL_VERSION))
         stage.pass_ms(190)
-    assert stage.mono_ms < last_ms + 2_000
     assert state(a, "b") == "suspect"
-    stage.pass_ms(500)
+    stage.pass_ms(700)
     assert state(a, "b") == state(c, "b") == "dead"
     assert is_whole([a, c])
     a.observe(ConnectionFailed(b.address, LinkFailure.PROTOCOL_VERSION))
@@ -461,7 +460,7 @@ def test_what_is_said_of_the_one_before_is_no_evidence_against_who_took_its_plac
     c.start(knows=["a", "b"])
     wait_until(stage, lambda: state(a, "c") == "alive" == state(b, "c"))
     known = next(m for m in a.node.members if m.name == "c")
-    assert known.incarnation == c.incarnation < known.replaces
+    assert known.incarnation == c.incarnation < max(known.replaced)
     stage.cut("c")
     stage.pass_ms(1_500)
     assert (state(a, "c"), state(b, "c")) == ("suspect", "suspect")

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from parkingd.protocol.messages import Heartbeat, RootQuery, Suspicion
+from parkingd.protocol.commands import Leave, SetGates
+from parkingd.protocol.facts import StorageFailed
+from parkingd.protocol.messages import Heartbeat, Hello, Pull, RootQuery, Suspicion
+from parkingd.protocol.outcomes import Change
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
+    REQUEST,
     accused,
     beats,
+    claim,
     claims,
     gate_states,
+    is_whole,
     member,
     owners,
     say,
@@ -133,6 +139,99 @@ def test_a_suspect_that_is_heard_again_is_alive_and_has_lost_nothing() -> None:
     assert state(a, "b") == state(c, "b") == state(b, "a") == "alive"
     stage.pass_ms(5_000)
     assert claims(a) == claims(b) == claims(c) == before
+
+
+# --- who is over --------------------------------------------------------------------------------
+
+
+def put_back(stage: Stage, box: Box, *others: Box) -> None:
+    """It loses its disk, and comes back with a clock that shows a minute less."""
+    box.stop(keep=False)
+    wait_until(stage, lambda: {state(other, box.name) for other in others} == {"suspect"})
+    box.skew_ms -= 60_000
+    box.start(knows=[other.name for other in others])
+    wait_until(stage, lambda: {state(other, box.name) for other in others} == {"alive"})
+
+
+def test_who_has_missed_a_restart_is_told_by_the_others_that_the_one_before_is_over() -> None:
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    before = c.incarnation
+    c.stop()
+    stage.cuts.add(frozenset(("a", "c")))
+    c.start(knows=["b"])
+    silent_for(stage, a, "c", 1_999)
+    assert (state(a, "c"), state(b, "c")) == ("suspect", "alive")
+    stage.pass_ms(300)
+    assert (state(a, "c"), state(b, "c")) == ("dead", "alive")
+    assert member(a, "c").incarnation == before < member(b, "c").incarnation
+
+
+def test_two_who_know_that_one_has_left_do_not_tell_each_other_so_for_ever() -> None:
+    stage = Stage()
+    a, b, c, d = stage.found("a", "b", "c", "d")
+    stage.cut_one_way(d, a)
+    d.submit(Leave())
+    wait_until(stage, lambda: state(a, "d") == "dead")
+    assert (state(b, "d"), state(c, "d")) == ("left", "left")
+    assert accused(beats(b)[-1]) == accused(beats(c)[-1]) == {"d"}
+    a.stop()
+    stage.pass_ms(12_000)
+    assert accused(beats(b)[-1]) == accused(beats(c)[-1]) == {"a"}
+
+
+def test_the_gates_of_one_that_was_replaced_by_one_with_an_earlier_clock_find_an_owner() -> None:
+    """c comes back without its disk, and dies before it has heard what it owned."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    stage.holds = (Pull,)
+    put_back(stage, c, a, b)
+    c.stop()
+    stage.release()
+    wait_until(stage, lambda: is_whole([a, b]), 6_000)
+
+
+def test_a_claim_of_a_later_incarnation_is_no_evidence_that_the_one_we_know_is_over() -> None:
+    """It may be of a disk that is lost. The last gate was c's, and there is no such gate while c
+    comes back and a starts again; when there is one again, a hears nothing of c."""
+    stage = Stage()
+    boxes = stage.found("a", "b", "c")
+    c = next(box for box in boxes if 4 in serves(box))
+    a, b = (box for box in boxes if box is not c)
+    a.ask(SetGates(3, REQUEST), Change)
+    put_back(stage, c, a, b)
+    a.stop()
+    a.start(knows=[b.name, c.name])
+    stage.pass_ms(6_000)
+    assert claim(a, 4).incarnation > member(a, c.name).incarnation
+    stage.cut_one_way(c, a)
+    wait_until(stage, lambda: state(a, c.name) == "suspect")
+    a.ask(SetGates(4, REQUEST[::-1]), Change)
+    for _ in range(50):
+        stage.pass_ms(100)
+        assert state(a, c.name) == "suspect"
+    stage.heal()
+    wait_until(stage, lambda: is_whole(boxes))
+
+
+def test_who_comes_back_with_an_earlier_clock_serves_its_gates_though_one_cannot_hear_it() -> None:
+    """a knows it from before, as dead and with the greater number; b has met it. When the disk of b
+    fails, a takes what b had served, and nothing of c."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c", gates=9)
+    c.stop(keep=False)
+    wait_until(stage, lambda: state(a, "c") == state(b, "c") == "dead")
+    stage.cuts.add(frozenset(("a", "c")))
+    c.skew_ms -= 60_000
+    c.start(knows=["b"])
+    wait_until(stage, lambda: "c" in {owner for _, owner in claims(a).values()})
+    kept = serves(c)
+    assert claim(a, min(kept)).incarnation == c.incarnation < member(a, "c").incarnation
+    b.observe(StorageFailed("no space"))
+    stage.pass_ms(5_000)
+    assert kept <= serves(c)
+    assert not kept & serves(a)
+    assert serves(a) | serves(c) == set(range(1, 10))
 
 
 # --- one-way links ---------------------------------------------------------------------------
@@ -274,6 +373,58 @@ def test_an_owner_that_we_have_not_met_keeps_its_gates_while_others_hear_it() ->
     assert {owners(c)[gate] for gate in kept} == {"x"}
 
 
+def test_an_owner_that_asks_us_something_lives_though_we_have_not_met_it() -> None:
+    """x has heard the hello of a, and its answers are lost: of x arrives what it asks for only."""
+    stage = Stage()
+    a, x = stage.found("a", "x")
+    kept = serves(x)
+    assert kept
+    a.stop()
+    stage.holds = (Hello,)
+    a.start(knows=["x"])
+    stage.pass_ms(10)
+    stage.deliver(stage.waiting(Hello, x)[0])
+    for _ in range(20):
+        stage.pass_ms(500)
+        assert "x" not in states(a)
+        assert not kept & serves(a)
+    stage.release()
+    wait_until(stage, lambda: is_whole([a, x]))
+    assert kept <= serves(x)
+
+
+def test_an_owner_that_was_heard_and_never_met_is_dead_when_it_asks_nothing_any_more() -> None:
+    stage = Stage()
+    a, x = stage.found("a", "x")
+    a.stop()
+    stage.holds = (Hello,)
+    a.start(knows=["x"])
+    stage.pass_ms(10)
+    stage.deliver(stage.waiting(Hello, x)[0])
+    stage.pass_ms(4_000)
+    x.stop()
+    wait_until(stage, lambda: serves(a) == {1, 2, 3, 4}, 6_000)
+
+
+def test_a_joiner_whose_lot_is_not_known_yet_is_a_witness() -> None:
+    """x hears b, and its word that it has joined is on its way to a."""
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    x = stage.box("x", 9)
+    stage.holds = (Hello,)
+    x.start(knows=["a", "b"])
+    stage.pass_ms(10)
+    for target in (a, b):
+        stage.deliver(stage.waiting(Hello, target)[0])
+    for answer in stage.waiting(Hello, x):
+        stage.deliver(answer)
+    assert states(x) == {"a": "alive", "b": "alive"}
+    assert (member(a, "x").lot, x.node.lot) == (None, a.node.lot)
+    stage.cut_one_way(b, a)
+    stage.pass_ms(5_000)
+    assert states(a) == {"b": "suspect", "x": "alive"}
+
+
 @pytest.mark.parametrize("gates", [1, 4])
 def test_a_joiner_that_has_never_met_the_dead_does_not_block_its_death(gates: int) -> None:
     """d is alive for the others when b has been silent for two seconds, so d must say it too;
@@ -290,6 +441,23 @@ def test_a_joiner_that_has_never_met_the_dead_does_not_block_its_death(gates: in
     assert "b" not in states(d)
     silent_for(stage, a, "b", 3_700)  # d, which has fewest, gets the orphans, and judges too.
     assert gate_states(a) == gate_states(d) == {"served"}
+
+
+def test_a_member_of_another_lot_does_not_block_a_death_either() -> None:
+    """x is heard with a younger lot and hears nobody, so that it keeps it: it knows neither b nor
+    any claim of b, and will never say that it suspects it."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    x = stage.box("x", 9)
+    for box in (a, b, c):
+        stage.cut_one_way(box, x)
+    x.start(knows=["a", "c"])
+    for box in (a, c):
+        wait_until(stage, lambda box=box: "x" in states(box) and member(box, "x").lot is not None)
+    b.stop()
+    silent_for(stage, a, "b", 2_300)
+    assert states(a) == {"b": "dead", "c": "alive", "x": "alive"}
+    assert serves(a) | serves(c) == {1, 2, 3, 4}
 
 
 def test_a_stranger_of_whom_nobody_speaks_any_more_is_not_accused() -> None:

@@ -421,6 +421,26 @@ def test_an_ephemeral_node_seals_itself_when_it_leaves() -> None:
     assert not a.node.state.record.fences
 
 
+def test_the_own_seal_of_one_that_was_fenced_meanwhile_comes_by_the_report_of_who_has_it() -> None:
+    """a hears nothing of the leave and lets e go: then it takes nothing more that e has made, not
+    its seal either. b holds that, and so for b there is nothing to report."""
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    e = stage.box("e", 9, ephemeral=True).start(knows=["a", "b"])
+    stage.pass_ms(3_000)
+    stage.cut("a")
+    last = e.track("KE1")
+    e.submit(Leave())
+    stage.pass_ms(3_000)
+    assert e.replica in b.node.state.record.seals
+    assert isinstance(forget(stage, a, "e"), Failure)
+    stage.heal()
+    stage.pass_ms(12_000)
+    assert e.replica in a.node.state.record.seals
+    assert a.shown("KE1") == b.shown("KE1") == {last}
+    assert a.node.state.context.parts() == b.node.state.context.parts()
+
+
 @pytest.mark.parametrize("alive_ms", [3_000, 58 * 60_000])
 def test_an_ephemeral_node_that_died_is_let_go_after_an_hour_and_not_before(alive_ms: int) -> None:
     stage = Stage()

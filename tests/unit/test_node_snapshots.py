@@ -14,6 +14,8 @@ from parkingd.protocol.limits import CHUNK_CREDIT, CHUNK_RECORDS_MAX, EARLY_MAX,
 from parkingd.protocol.messages import (
     Delta,
     Message,
+    Pull,
+    PullReply,
     Run,
     SnapshotAbort,
     SnapshotAck,
@@ -190,6 +192,48 @@ def test_events_that_were_ignored_during_a_streamed_join_come_again() -> None:
     stage.release()
     stage.pass_ms(3_000)
     assert c.shown("KB1") == {late}
+
+
+def test_an_answer_to_what_was_asked_before_the_snapshot_brings_no_second_one() -> None:
+    """It names an event that the snapshot has not, and tells how far behind c was when it asked."""
+    stage, a, c = a_joiner(10)
+    stage.holds = (*PARTS, Pull, PullReply)
+    for _ in range(50):
+        if asked := stage.waiting(Pull, a):
+            break
+        stage.pass_ms(20)
+    late = a.track("KB1")
+    stage.deliver(asked[0])
+    (answer,) = stage.waiting(PullReply, c)
+    stage.release(Pull, PullReply)
+    stage.pass_ms(20)
+    assert c.node.counters["snapshots_joined"] == 1
+    assert c.shown("KB1") == set()
+    stage.deliver(answer)
+    stage.release()
+    stage.pass_ms(3_000)
+    assert c.shown("KB1") == {late}
+    assert len(c.has_sent(SnapshotRequest)) == c.node.counters["snapshots_joined"] == 1
+
+
+def test_a_member_that_lacks_an_event_does_not_take_a_snapshot_of_who_has_just_joined() -> None:
+    """c has it by a snapshot, and so not in its log; in that of a it is."""
+    stage = Stage()
+    a, b = stage.found("a", "b", sync_ms=3_600_000)
+    stage.pass_ms(8_000)
+    stage.cuts.add(frozenset(("a", "b")))
+    late = a.track("KB1")
+    c = stage.box("c", 3).start(knows=["a", "b"])
+    stage.pass_ms(500)
+    assert c.node.counters["snapshots_joined"] == 1
+    assert (b.shown("KB1"), c.shown("KB1")) == (set(), {late})
+    stage.heal()
+    b.node._replication._gaps.clear()
+    b.node._replication.pull(next(m for m in b.node.members if m.name == "c"), b.now)
+    b.tick()
+    stage.pass_ms(5)
+    assert b.shown("KB1") == {late}
+    assert not b.has_sent(SnapshotRequest)
 
 
 def assert_empty(c: Box) -> None:
