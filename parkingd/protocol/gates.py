@@ -100,6 +100,8 @@ class Gates:
         self._weighed: dict[str, int] = {}
         """At which of these changes a member's heartbeat was last compared with the claims."""
         self._is_due = False
+        self._is_calm = False
+        """The plan left every gate with a living owner, and nothing was heard or claimed since."""
         self._next_ms = 0
         self._seen_count = 0
         self.is_stopped = False
@@ -227,7 +229,7 @@ class Gates:
             if claim is None or claim is before:
                 continue
             self._known[gate], self._known_ms[gate] = claim, now.mono_ms
-            self.has_changed = True
+            self.has_changed, self._is_calm = True, False
             self._changes += 1
             self._note(claim)
             if before is None or _claimant(before) == _claimant(claim):
@@ -437,14 +439,17 @@ class Gates:
         view = frozenset(live.items())
         if view != self._view:
             self._view, self._view_ms = view, now.mono_ms
+            self._is_calm = False
         if has_news:
+            self._is_calm = False
             self._watch(now)
         if self.is_leaving:
             self._hand_over(live, now)
         elif self._shared.settings.name in live:
             self._accept(now)
             self._take_back(live, now)
-            self._share(live, now)
+            if self._unnamed or self._hearsay or not self._is_calm:
+                self._share(live, now)
 
     def _accept(self, now: Now) -> None:
         own = self._shared.settings.name
@@ -487,9 +492,12 @@ class Gates:
             if assigned[gate] == own:
                 claim = self._claim(gate)
                 self._mint(gate, 1 if claim is None else claim.epoch + 1, now)
-        if orphans or now.mono_ms - self._view_ms < self._shared.settings.stable_view_ms:
+        if orphans:
             return
         if is_balanced(assigned, live):
+            self._is_calm = len(assigned) == self._count
+            return
+        if now.mono_ms - self._view_ms < self._shared.settings.stable_view_ms:
             return
         receivers = [name for name in live if self._may_receive(name, now)]
         for gate, target in balance(assigned, live, receivers).items():

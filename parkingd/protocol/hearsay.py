@@ -52,6 +52,9 @@ class Hearsay:
         self._seen: dict[int, tuple[Fence, int]] = {}
         """What a barrier has seen that its claimant, who lives, may still tell; and since when."""
 
+    def __len__(self) -> int:
+        return len(self._named)
+
     def __contains__(self, gate: int) -> bool:
         return gate in self._named
 
