@@ -442,6 +442,15 @@ def test_bytes_that_are_no_text_are_a_usage_error(ctl: Ctl, server: RunningServe
     assert ctl("where", "\udcff").status == 2
 
 
+@pytest.mark.parametrize("words", [("track", "A1", "9" * 20), ("enter", "A" * 70_000, "1")])
+def test_what_no_frame_can_carry_is_a_usage_error_at_once(
+    ctl: Ctl, server: RunningServer, words: tuple[str, ...]
+) -> None:
+    run = ctl(*words, "--json")
+    assert (run.status, run.error["code"]) == (2, "usage")
+    assert run.error["hint"]
+
+
 def test_warnings_go_to_standard_error_and_into_json(ctl: Ctl, server: RunningServer) -> None:
     assert "(missed_exit)" in ctl("track", "ABC123", "1").err
     assert ctl("track", "ABC123", "1", "--json").json["warnings"] == ["missed_exit"]
