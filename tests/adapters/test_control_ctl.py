@@ -473,7 +473,9 @@ def test_the_version_of_both_sides_is_shown_and_ours_also_without_a_daemon(ctl: 
 def test_the_only_daemon_is_meant_when_none_is_named(ctl: Ctl, tmp_path: Path) -> None:
     nobody = ctl("lot")
     assert (nobody.status, nobody.out) == (3, "")
-    assert "start one: parkingd" in nobody.err
+    assert "start one: parkingd (" in nobody.err
+    one = ctl("lot", "--name", "joe", "--cluster", "east")
+    assert "start one: parkingd --name joe --cluster east (" in one.err
     ControlLock.acquire(control_socket_path(tmp_path, "default", "crashed")).release()
     with running(tmp_path, cluster="east"):
         assert ctl("lot").status == 0
