@@ -187,15 +187,15 @@ class Reports:
             if lot.overbooked:
                 lines.append(f"overbooked by {lot.overbooked}")
             if lot.conflicts:
-                lines.append(
-                    f"{len(lot.conflicts)} plates are inside more than once: see `conflicts`"
-                )
+                count = len(lot.conflicts)
+                who = "1 plate is" if count == 1 else f"{count} plates are"
+                lines.append(f"{who} inside more than once: see `conflicts`")
             lines.extend(self._raised())
             lines.extend(self._configured_otherwise())
         if state.stays.anomalies:
             lines.append(
-                f"{len(state.stays.anomalies)} entries and exits that did not see each other lie "
-                "within 2 s: their order is a guess"
+                "entries and exits that did not see each other and lie within 2 s, so that their "
+                f"order is a guess: {len(state.stays.anomalies)}"
             )
         if state.stays.mark_count >= BLOCKED_MARKS:
             lines.append(self._blocked())

@@ -232,7 +232,7 @@ def test_the_lot_founded_earlier_stays_and_the_others_stays_are_recorded_anew() 
         assert merged[EXTRA][EXTRA_FLAGS] == FLAG_MERGED
         assert stay_since_ms(merged) == since
         assert box.ask(ReadLot(), Lot).conflicts == ()
-    assert any("lots_merged" in line for line in b.ask(ReadStatus(), Status).warnings)
+        assert any("lots_merged" in line for line in box.ask(ReadStatus(), Status).warnings)
     assert a.heard("younger_lot_met") or b.heard("older_lot_met")
 
 
@@ -313,7 +313,8 @@ def test_a_younger_lot_without_cars_is_left_without_a_warning() -> None:
     meet(stage, b, a)
     b.succeed(knows=["a"])
     stage.pass_ms(6_000)
-    assert not any("lots_merged" in line for line in b.ask(ReadStatus(), Status).warnings)
+    for box in (a, b):
+        assert not any("lots_merged" in line for line in box.ask(ReadStatus(), Status).warnings)
     assert b.shown("KA1") == a.shown("KA1")
 
 
