@@ -595,8 +595,9 @@ class Daemon:
             if start_over.review:
                 path = write_review(self._data_dir.path, start_over.review, wall_ms=wall_ms())
                 warnings = (
-                    f"{len(start_over.review)} cars that only this node had recorded are listed "
-                    f"in {path}: look whether they are inside, then `parkingd-ctl import` them",
+                    f"cars that perhaps only this node had recorded: {len(start_over.review)}, "
+                    f"listed in {path}; look whether they are inside, then `parkingd-ctl import` "
+                    "them",
                 )
             begin_again(self._data_dir, start_over, wall_ms=wall_ms())
         # A database that was damaged has lost its journal: the numbers of this run go on.
