@@ -665,6 +665,17 @@ def test_the_event_log_is_exported(ctl: Ctl, server: RunningServer) -> None:
     ]
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_an_event_log_that_is_empty_says_where_the_rest_is(
+    ctl: Ctl, server: RunningServer, form: str
+) -> None:
+    assert ctl("export", "--log", "--format", form).err == ""
+    server.node.log_is_empty = True
+    run = ctl("export", "--log", "--format", form)
+    assert run.status == 0
+    assert "parkingd-ctl log" in run.err
+
+
 def process(server: RunningServer, code: str, *words: str, **options: Any) -> Run:
     command = [sys.executable, "-c", code, *words, "--control", f"ipc://{server.path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
