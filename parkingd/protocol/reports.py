@@ -181,6 +181,7 @@ class Reports:
             f"only this node does not hear {name}: the link from it is broken"
             for name in self._membership.unheard_here_only(now)
         )
+        lines.extend(self._flapping(now))
         if shared.has_lot:
             lines.extend(self._gates.warnings(now))
             lot = self.lot()
@@ -204,6 +205,17 @@ class Reports:
             for fenced in state.fenced_replicas()
         )
         return tuple(lines)
+
+    def _flapping(self, now: Now) -> Iterator[str]:
+        """Members that live and serve nothing, and why."""
+        settings = self._shared.settings
+        for member in self._shared.members.alive():
+            if self._membership.is_flapping(member.name, now):
+                yield (
+                    f"{member.name} died {settings.flap_deaths} times within "
+                    f"{settings.flap_window_ms // 1000} s: no gate is moved to it until "
+                    f"{settings.flap_penalty_ms // 1000} s after the last time"
+                )
 
     def _raised(self) -> Iterator[str]:
         """Gates that let every car in are easily forgotten."""
