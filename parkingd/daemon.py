@@ -157,6 +157,8 @@ class Daemon:
         self._loop.set_exception_handler(self._callback_failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # As nohup has it.
+            self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         if config.ops is not None:
             require_extra()
         with contextlib.ExitStack() as undo:
@@ -343,6 +345,11 @@ class Daemon:
             return
         self._is_signalled = True
         self._submit(OWN_HANDLE, Leave(), 10_000)
+
+    def _hung_up(self) -> None:
+        """The terminal is gone. The kernel and the shell both say so: a second time is no haste."""
+        if not self._is_signalled:
+            self._signalled()
 
     def _finish(self, error: BaseException | None) -> None:
         if not self._ended.done():

@@ -196,7 +196,7 @@ def test_a_database_of_a_newer_format_is_refused_and_left_alone(cluster: Cluster
     assert database.read_bytes() == content
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_it_leave_with_status_0(cluster: Cluster, number: int) -> None:
     gary = cluster.start("gary", lot=False)
     assert gary.end(number, timeout_s=10.0) == 0
