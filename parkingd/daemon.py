@@ -54,7 +54,7 @@ from parkingd.assembly import (
     node_settings,
 )
 from parkingd.config import Config
-from parkingd.core.ids import ReplicaId, replica_hex
+from parkingd.core.ids import ReplicaId
 from parkingd.errors import ConfigError, StorageError, WireError
 from parkingd.protocol.codec import decode_untrusted, encode
 from parkingd.protocol.command_parsing import Backup, Direct, ReadJournal, Version
@@ -294,13 +294,17 @@ class Daemon:
 
     def _say_hello(self, cookie: Cookie, keys: KeyPair) -> None:
         own = self._endpoint(keys)
-        self._announce(describe_start(self._config, own, cookie))
+        started = describe_start(self._config, own, cookie)
+        self._announce(started)
+        data_dir = self._config.data_dir
         values = {
-            "name": self._config.name,
-            "cluster": self._config.cluster,
-            "replica": replica_hex(own.replica),
+            "name": started.name,
+            "cluster": started.cluster,
+            "replica": started.replica,
             "port": own.port,
-            "cookie": keys.fingerprint,
+            "cookie": started.fingerprint,
+            "addresses": list(started.addresses),
+            "data": str(data_dir) if data_dir is not None else None,
         }
         _log.info("started", extra={"values": values})
         for warning in cookie.warnings:
