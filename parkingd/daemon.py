@@ -54,7 +54,7 @@ from parkingd.assembly import (
     node_settings,
 )
 from parkingd.config import Config
-from parkingd.core.ids import ReplicaId, replica_hex
+from parkingd.core.ids import ReplicaId
 from parkingd.errors import ConfigError, StorageError, WireError
 from parkingd.protocol.codec import decode_untrusted, encode
 from parkingd.protocol.command_parsing import Backup, Direct, ReadJournal, Version
@@ -157,6 +157,8 @@ class Daemon:
         self._loop.set_exception_handler(self._callback_failed)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # As nohup has it.
+            self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         if config.ops is not None:
             require_extra()
         with contextlib.ExitStack() as undo:
@@ -292,13 +294,17 @@ class Daemon:
 
     def _say_hello(self, cookie: Cookie, keys: KeyPair) -> None:
         own = self._endpoint(keys)
-        self._announce(describe_start(self._config, own, cookie))
+        started = describe_start(self._config, own, cookie)
+        self._announce(started)
+        data_dir = self._config.data_dir
         values = {
-            "name": self._config.name,
-            "cluster": self._config.cluster,
-            "replica": replica_hex(own.replica),
+            "name": started.name,
+            "cluster": started.cluster,
+            "replica": started.replica,
             "port": own.port,
-            "cookie": keys.fingerprint,
+            "cookie": started.fingerprint,
+            "addresses": list(started.addresses),
+            "data": str(data_dir) if data_dir is not None else None,
         }
         _log.info("started", extra={"values": values})
         for warning in cookie.warnings:
@@ -343,6 +349,11 @@ class Daemon:
             return
         self._is_signalled = True
         self._submit(OWN_HANDLE, Leave(), 10_000)
+
+    def _hung_up(self) -> None:
+        """The terminal is gone. The kernel and the shell both say so: a second time is no haste."""
+        if not self._is_signalled:
+            self._signalled()
 
     def _finish(self, error: BaseException | None) -> None:
         if not self._ended.done():
@@ -595,8 +606,9 @@ class Daemon:
             if start_over.review:
                 path = write_review(self._data_dir.path, start_over.review, wall_ms=wall_ms())
                 warnings = (
-                    f"{len(start_over.review)} cars that only this node had recorded are listed "
-                    f"in {path}: look whether they are inside, then `parkingd-ctl import` them",
+                    f"cars that perhaps only this node had recorded: {len(start_over.review)}, "
+                    f"listed in {path}; look whether they are inside, then `parkingd-ctl import` "
+                    "them",
                 )
             begin_again(self._data_dir, start_over, wall_ms=wall_ms())
         # A database that was damaged has lost its journal: the numbers of this run go on.

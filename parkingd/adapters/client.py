@@ -30,6 +30,7 @@ import zmq
 from parkingd.adapters.control_wire import (
     DEADLINE_MS_MAX,
     REPLY_BYTES_MAX,
+    REQUEST_BYTES_MAX,
     Reply,
     Request,
     decode_reply,
@@ -126,7 +127,11 @@ class ControlClient:
         self._context.destroy(linger=0)
 
     def send(self, verb: str, args: dict[Any, Any], timeout_s: float | None = None) -> int:
-        """Ask; the id that the answer will carry. UsageError for text that is not Unicode."""
+        """Ask; the id that the answer will carry.
+
+        UsageError for what no frame can carry, and the daemon would never see: text that is not
+        Unicode, a number of more than 64 bits, more than 64 KiB.
+        """
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         deadline_ms = min(max(int(timeout_s * 1_000), 1), DEADLINE_MS_MAX)
         id_ = self._next_id
@@ -134,7 +139,16 @@ class ControlClient:
         try:
             frame = encode_request(Request(id_, verb, args, deadline_ms))
         except UnicodeEncodeError as error:
-            raise UsageError("an argument is not valid text") from error
+            raise UsageError(
+                "an argument is not valid text", "type it again, in the encoding of this terminal"
+            ) from error
+        except OverflowError as error:
+            raise UsageError("a number is too large", "give a smaller one") from error
+        if len(frame) > REQUEST_BYTES_MAX:
+            raise UsageError(
+                f"this request has {len(frame)} bytes, {REQUEST_BYTES_MAX} are possible",
+                "give shorter arguments",
+            )
         # A DEALER whose peer is not connected yet queues; its default bound is 1,000 requests.
         self._socket.send(frame, zmq.DONTWAIT)
         return id_

@@ -63,7 +63,7 @@ class BadRequest(NamedTuple):
 
 
 def encode_request(request: Request) -> bytes:
-    """The frame; ValueError when its text is not valid Unicode."""
+    """The frame; ValueError when its text is not valid Unicode, OverflowError past 64 bits."""
     fields = {
         "v": CONTROL_VERSION,
         "id": request.id,

@@ -181,11 +181,17 @@ class SqliteStore:
                     self._jobs.append(item)
 
     def _commit_taken(self) -> None:
-        """Commit what was taken, however long the disk fails; closing ends the attempts."""
+        """Commit what was taken, however long the disk fails; closing ends the attempts.
+
+        Who asks for something else meanwhile is answered between two of them.
+        """
         while not self._try_commit():
             if self._closing.wait(RETRY_S):
                 self._ended = True
                 return
+            self._take(wait=False)
+            while self._jobs:
+                self._do(self._jobs.popleft())
 
     def _try_commit(self) -> bool:
         """Apply and commit what was taken but for open ends; False if the disk refused."""
@@ -277,7 +283,10 @@ class SqliteStore:
         """Let the queue move while a backup is made; a full disk or a stop ends the backup."""
         self._take(wait=False)
         if not self._try_commit():
-            raise StorageError("the disk fails or is full")
+            raise StorageError(
+                "the disk of this node fails or is full: no backup was made",
+                hint="make room there, or ask another node",
+            )
         if self._ended:
             raise StorageError("the daemon stopped before the backup was made")
 

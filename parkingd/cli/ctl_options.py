@@ -169,7 +169,11 @@ def _import(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--log", action="store_true", help="the event log, not the vehicles")
+    parser.add_argument(
+        "--log",
+        action="store_true",
+        help="the events that some member has not on its disk yet; `log` lists what has happened",
+    )
     parser.add_argument(
         "--format",
         metavar="FORMAT",

@@ -286,7 +286,8 @@ def _timeout_s(command: str, args: Namespace, environ: Mapping[str, str]) -> flo
         return _LONGER_TIMEOUTS_S.get(command, TIMEOUT_S)
     if not 0 < timeout_s <= TIMEOUT_S_MAX:
         raise UsageError(
-            f"{timeout_s:g} is not a time-out", f"more than 0 and at most {TIMEOUT_S_MAX:g} seconds"
+            f"{timeout_s:.15g} is not a time-out",
+            f"more than 0 and at most {TIMEOUT_S_MAX:g} seconds",
         )
     return timeout_s
 

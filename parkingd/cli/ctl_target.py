@@ -91,6 +91,10 @@ def _nobody(
     if running:
         hint = "running here: " + ", ".join(daemon.name for daemon in running)
     else:
-        start = "start one: parkingd" + (f" --name {name}" if name else "")
+        start = (
+            "start one: parkingd"
+            + (f" --name {name}" if name else "")
+            + (f" --cluster {cluster}" if cluster else "")
+        )
         hint = f"{start} (looked in {', '.join(map(str, directories))})"
     return Trouble(CODE_NO_DAEMON, f"{who} is running here", hint)

@@ -1,7 +1,9 @@
 """``export``: the vehicles or the event log, page by page, as CSV or JSON lines.
 
-Vehicles come as ``plate,gate,time``, which is what ``import`` reads. Nothing is collected: a page
-is written when it comes, so that a million rows take no more memory than one page.
+Vehicles come as ``plate,gate,time``, which is what ``import`` reads. An event leaves the log when
+every member has it on its disk: of a cluster without trouble there is nothing to export some
+seconds later, and that is said, with the way to what is kept for longer. Nothing is collected: a
+page is written when it comes, so that a million rows take no more memory than one page.
 
 Source: the command contract, ``export``.
 """
@@ -22,6 +24,12 @@ from parkingd.cli.event_lines import csv_line
 VEHICLE_COLUMNS: Final = ("plate", "gate", "time")
 EVENT_COLUMNS: Final = ("time", "type", "plate", "gate", "replica", "seq", "detail")
 
+_EMPTY_LOG: Final = (
+    "empty_log",
+    "the event log is empty: every member has all of it on its disk",
+    "`parkingd-ctl log --format csv` lists what has happened",
+)
+
 
 def run_export(session: Session) -> int:
     """The exit status."""
@@ -33,6 +41,7 @@ def run_export(session: Session) -> int:
     is_csv = chosen == "csv"
     header = [csv_line(columns)] if is_csv else []
     id_ = client.send("log" if session.args.log else "vehicles", {})
+    count = 0
     while True:
         page = client.page(id_, time.monotonic() + session.timeout_s + GRACE_S)
         if isinstance(page, Trouble):
@@ -40,7 +49,10 @@ def run_export(session: Session) -> int:
         session.write(header)
         header = []
         session.write(_csv_lines(page, columns) if is_csv else _json_lines(page))
+        count += len(page.body.get("rows", ()))
         if page.last:
+            if session.args.log and not count:
+                session.note(*_EMPTY_LOG)
             session.warn(page.body.get("warnings", ()))
             return EXIT_DONE
 

@@ -232,7 +232,8 @@ class _CsvRows:
         if fields is None:
             return BadRow(line, "broken quotes")
         if len(fields) <= max(self._plate, self._gate) or len(fields) > self._width:
-            return BadRow(line, f"{len(fields)} fields, expected plate,gate[,time]")
+            count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+            return BadRow(line, f"{count}, expected plate,gate[,time]")
         gate = fields[self._gate].strip()
         number = int(gate) if gate.isascii() and gate.isdecimal() and len(gate) <= 9 else None
         at = fields[self._time] if self._time is not None and self._time < len(fields) else ""

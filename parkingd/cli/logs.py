@@ -125,7 +125,10 @@ class _EventFormatter(logging.Formatter):
 
 
 class _TextFormatter(_EventFormatter):
-    """``12:34:56.789 WARNING mdns_off reason="No such device"``, in local time."""
+    """``12:34:56.789 WARNING mdns_off reason="No such device"``, in local time.
+
+    A value that there is not is left out, lists are separated by commas.
+    """
 
     def __init__(self, *, colour: bool, traces: bool) -> None:
         super().__init__(traces=traces)
@@ -139,7 +142,8 @@ class _TextFormatter(_EventFormatter):
         if self._colour and level in _COLOURS:
             shown = f"\x1b[{_COLOURS[level]}m{shown}\x1b[0m"
         words = [f"{at:%H:%M:%S}.{at.microsecond // 1000:03}", shown, _line(record.getMessage())]
-        words += [f"{key}={_word(value)}" for key, value in self.values(record).items()]
+        values = self.values(record).items()
+        words += [f"{key}={_word(value)}" for key, value in values if value is not None]
         return " ".join(words)
 
 
@@ -163,7 +167,7 @@ def _line(text: str) -> str:
 
 
 def _word(value: object) -> str:
-    text = value if isinstance(value, str) else str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     if text and text.isprintable() and not any(mark in text for mark in ' "='):
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())

@@ -199,6 +199,8 @@ class Settings:
                 raise value.wrong("is a text, not a number", f"{allowed}, without quotes")
             case str(text) if re.fullmatch(r"-?[0-9]{1,12}", text.strip()):
                 number = int(text)
+            case str(text) if re.fullmatch(r"-?[0-9]+", text.strip()):
+                raise value.wrong("is out of range", allowed)
             case _:
                 raise value.wrong("is not a whole number", allowed)
         if not smallest <= number <= largest:

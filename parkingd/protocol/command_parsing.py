@@ -68,6 +68,9 @@ CONDITIONS_MAX: Final = 16
 CONDITION_VALUE_MAX: Final = 2**31 - 1
 CONDITION_KEYS: Final = ("members", "gates", "inside", "synced", "ready")
 
+LONG_PLATE_SHOWN: Final = 32
+"""Characters that an answer repeats of a text that is too long for a plate."""
+
 LINE_MAX: Final = 2**32 - 1
 SINCE_MS_MAX: Final = 2**48 - 1
 """What the millisecond part of a hybrid time can hold."""
@@ -180,8 +183,15 @@ class _Arguments:
         return value
 
     def plate(self, key: str = "plate") -> str:
-        """0 to 64 characters; the empty one is refused by the node like any that is no plate."""
-        return _plate(self.take(key), f"{self._verb}: {key}")
+        """0 to 64 characters; the empty one is refused by the node like any that is no plate.
+
+        So is a longer one, for which stands here what cannot be a plate either.
+        """
+        text = self.take(key)
+        if isinstance(text, str) and len(text) > RAW_LENGTH_MAX:
+            # No bracket is dropped from a plate, so that nothing can be made of this.
+            return f"{text[:LONG_PLATE_SHOWN]}... ({len(text)} characters)"
+        return _plate(text, f"{self._verb}: {key}")
 
     def number(self, key: str, low: int, high: int) -> int:
         """An int of this range, bounds included."""

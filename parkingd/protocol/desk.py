@@ -229,7 +229,7 @@ class Desk:
             known = tuple(stay for stay in known if stay_cause(stay) in causes)
         dots = open_dots(known)
         if not stays.visible(plate) or not dots:
-            return not_inside(plate)
+            return not_inside(plate, command.dot if stays.visible(plate) else None)
         body = Removal(plate, command.request, dots)
         self._shared.replica.mint(body, self._shared.physical_ms(now))
         return Change(dots, (), (), f"{plate} was removed")
@@ -287,8 +287,12 @@ def invalid_plate(text: str) -> Failure:
     return Failure(ErrorCode.INVALID_PLATE, f"{shown} is {NOT_A_PLATE}", hint)
 
 
-def not_inside(plate: str) -> Failure:
-    """The plate has no stay here."""
+def not_inside(plate: str, dot: Dot | None = None) -> Failure:
+    """The plate has no stay here; with ``dot``: it has others, but not this one."""
+    if dot is not None:
+        reason = f"{plate} is inside, but has no stay {replica_hex(dot[0])}:{dot[1]}"
+        hint = f"`parkingd-ctl where {plate}` lists its stays"
+        return Failure(ErrorCode.NOT_INSIDE, reason, hint)
     hint = "`parkingd-ctl vehicles` lists who is"
     return Failure(ErrorCode.NOT_INSIDE, f"{plate} is not inside", hint)
 

@@ -171,7 +171,9 @@ class Entering:
             return  # It is asked again then, or when the claims, or our record, are there.
         del self._waiting[car]
         if answer.answer == FAILED:
-            self._tell(car, Failure(answer.reason, answer.detail, answer.hint))
+            # The words are the owner's: its "this node" is not the one that was asked.
+            whose = f"{answer.owner}, which serves gate {car.gate}, says: " if answer.owner else ""
+            self._tell(car, Failure(answer.reason, whose + answer.detail, answer.hint))
             return
         claim = Claim(car.gate, answer.epoch, answer.owner, answer.incarnation, 0, None)
         is_admitted = answer.answer == ADMITTED

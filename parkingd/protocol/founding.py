@@ -68,6 +68,8 @@ class Founding:
         if own < theirs:
             shared.outbox.notice(Level.INFO, "younger_lot_met", member=sender.name)
             return True
+        if shared.outbox.end is not None:
+            return False  # It goes already, and may go for good.
         shared.outbox.notice(
             Level.WARNING,
             "older_lot_met",

@@ -19,7 +19,7 @@ from random import Random
 from typing import Final, assert_never
 
 from parkingd.core.causal import CausalContext
-from parkingd.core.events import Claim, Event
+from parkingd.core.events import FLAG_MERGED, Claim, Enter, Event
 from parkingd.core.ids import Now, ReplicaId
 from parkingd.core.state import LotState
 from parkingd.protocol.admission import Admission
@@ -95,6 +95,11 @@ RETIRING_MS: Final = 5_000
 
 HOUSEKEEPING_MS: Final = 1_000
 """Collection, trimming and forgetting: each is cheap when there is nothing to do."""
+
+LOTS_MERGED: Final = (
+    "lots_merged: two lots have met, and the cars of the younger one were recorded anew in this one"
+)
+"""On the nodes of both: whoever looks at either should know."""
 
 
 class Node:
@@ -503,6 +508,8 @@ class Node:
             if isinstance(event.body, Claim):
                 self._gates.applied(event.body)
                 self._entering.has_news = True
+            elif isinstance(event.body, Enter) and event.body.flags & FLAG_MERGED:
+                self._shared.warnings["lots_merged"] = LOTS_MERGED
 
     def _exchange_agreed(self, theirs: CausalContext, now: Now) -> None:
         replica = self._shared.replica
@@ -579,13 +586,13 @@ class Node:
             self._founding.tick(now, is_receiving=self._snapshots.is_receiving)
         self._snapshots.tick(now)
         self._replication.tick(now)
-        if shared.replica.pending and self._may_mint(now) and self.is_joined():
-            merged = self._founding.record_pending(now)
-            if merged:
-                shared.warnings["lots_merged"] = (
-                    "lots_merged: two lots have met, and the cars of the younger one were "
-                    "recorded anew in this one"
-                )
+        if (
+            shared.replica.pending
+            and self._may_mint(now)
+            and self.is_joined()
+            and self._founding.record_pending(now)
+        ):
+            shared.warnings["lots_merged"] = LOTS_MERGED
         if not self._snapshots.is_joining:
             self._fences.tick(now)
             self._retire_ids(now)

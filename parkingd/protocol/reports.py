@@ -181,6 +181,7 @@ class Reports:
             f"only this node does not hear {name}: the link from it is broken"
             for name in self._membership.unheard_here_only(now)
         )
+        lines.extend(self._flapping(now))
         if shared.has_lot:
             lines.extend(self._gates.warnings(rows))
             excess = state.stays.visible_count - state.record.spaces
@@ -188,13 +189,14 @@ class Reports:
                 lines.append(f"overbooked by {excess}")
             if state.stays.conflicts:
                 count = len(state.stays.conflicts)
-                lines.append(f"{count} plates are inside more than once: see `conflicts`")
+                who = "1 plate is" if count == 1 else f"{count} plates are"
+                lines.append(f"{who} inside more than once: see `conflicts`")
             lines.extend(self._raised())
             lines.extend(self._configured_otherwise())
         if state.stays.anomalies:
             lines.append(
-                f"{len(state.stays.anomalies)} entries and exits that did not see each other lie "
-                "within 2 s: their order is a guess"
+                "entries and exits that did not see each other and lie within 2 s, so that their "
+                f"order is a guess: {len(state.stays.anomalies)}"
             )
         if state.stays.mark_count >= BLOCKED_MARKS:
             lines.append(self._blocked())
@@ -203,6 +205,17 @@ class Reports:
             for fenced in state.fenced_replicas()
         )
         return tuple(lines)
+
+    def _flapping(self, now: Now) -> Iterator[str]:
+        """Members that live and serve nothing, and why."""
+        settings = self._shared.settings
+        for member in self._shared.members.alive():
+            if self._membership.is_flapping(member.name, now):
+                yield (
+                    f"{member.name} died {settings.flap_deaths} times within "
+                    f"{settings.flap_window_ms // 1000} s: no gate is moved to it until "
+                    f"{settings.flap_penalty_ms // 1000} s after the last time"
+                )
 
     def _raised(self) -> Iterator[str]:
         """Gates that let every car in are easily forgotten."""

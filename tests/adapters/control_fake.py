@@ -108,6 +108,7 @@ class FakeNode:
         self.instead: Outcome | None = None
         """Answered whatever is asked."""
         self.silent = False
+        self.log_is_empty = False
         self.is_busy = False
         """Too much so to look for plates."""
         self.requests: dict[bytes, int] = {}
@@ -179,6 +180,8 @@ class FakeNode:
                 return (Wait(met, states),)
             case ImportRows():
                 return (self._import(command),)
+            case ReadLog() if self.log_is_empty:
+                return (LogPage(()),)
             case ReadLog():
                 row = (REPLICA, 1, NOON_MS, "join", None, None, "=1+1")
                 other = (REPLICA, 2, NOON_MS, "enter", "ABC123", 1, None)

@@ -443,6 +443,15 @@ def test_bytes_that_are_no_text_are_a_usage_error(ctl: Ctl, server: RunningServe
     assert ctl("where", "\udcff").status == 2
 
 
+@pytest.mark.parametrize("words", [("track", "A1", "9" * 20), ("enter", "A" * 70_000, "1")])
+def test_what_no_frame_can_carry_is_a_usage_error_at_once(
+    ctl: Ctl, server: RunningServer, words: tuple[str, ...]
+) -> None:
+    run = ctl(*words, "--json")
+    assert (run.status, run.error["code"]) == (2, "usage")
+    assert run.error["hint"]
+
+
 def test_warnings_go_to_standard_error_and_into_json(ctl: Ctl, server: RunningServer) -> None:
     assert "(missed_exit)" in ctl("track", "ABC123", "1").err
     assert ctl("track", "ABC123", "1", "--json").json["warnings"] == ["missed_exit"]
@@ -465,7 +474,9 @@ def test_the_version_of_both_sides_is_shown_and_ours_also_without_a_daemon(ctl: 
 def test_the_only_daemon_is_meant_when_none_is_named(ctl: Ctl, tmp_path: Path) -> None:
     nobody = ctl("lot")
     assert (nobody.status, nobody.out) == (3, "")
-    assert "start one: parkingd" in nobody.err
+    assert "start one: parkingd (" in nobody.err
+    one = ctl("lot", "--name", "joe", "--cluster", "east")
+    assert "start one: parkingd --name joe --cluster east (" in one.err
     ControlLock.acquire(control_socket_path(tmp_path, "default", "crashed")).release()
     with running(tmp_path, cluster="east"):
         assert ctl("lot").status == 0
@@ -669,6 +680,17 @@ def test_the_event_log_is_exported(ctl: Ctl, server: RunningServer) -> None:
         ("Event", "join"),
         ("Event", "enter"),
     ]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_an_event_log_that_is_empty_says_where_the_rest_is(
+    ctl: Ctl, server: RunningServer, form: str
+) -> None:
+    assert ctl("export", "--log", "--format", form).err == ""
+    server.node.log_is_empty = True
+    run = ctl("export", "--log", "--format", form)
+    assert run.status == 0
+    assert "parkingd-ctl log" in run.err
 
 
 def process(server: RunningServer, code: str, *words: str, **options: Any) -> Run:

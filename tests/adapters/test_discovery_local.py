@@ -276,7 +276,11 @@ def test_a_thousand_files_propose_a_bounded_number(tmp_path: Path):
     asyncio.run(scenario())
 
 
-def test_a_folder_that_cannot_be_used_is_a_problem_until_it_can(tmp_path: Path):
+def test_a_folder_that_cannot_be_used_is_a_problem_until_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+
     async def scenario() -> None:
         in_the_way = tmp_path / "runtime"
         in_the_way.write_text("not a folder")
@@ -291,3 +295,4 @@ def test_a_folder_that_cannot_be_used_is_a_problem_until_it_can(tmp_path: Path):
         await source.stop()
 
     asyncio.run(scenario())
+    assert [record.message for record in caplog.records] == ["local_failed", "local_works"]

@@ -6,12 +6,13 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from parkingd.adapters.discovery import static
 from parkingd.adapters.discovery.static import StaticSource, system_lookup
-from parkingd.protocol.facts import Candidate
+from parkingd.protocol.facts import Candidate, Finding, LookUp
 from parkingd.protocol.messages import Address
 
 
@@ -33,7 +34,6 @@ def test_an_ip_address_is_proposed_without_asking_anybody():
             Candidate(Address("10.0.0.2", 7744), "static"),
             Candidate(Address("fd00::2", 7746), "static"),
         ]
-        assert source.problem is None
         await source.stop()
 
     asyncio.run(scenario())
@@ -68,11 +68,18 @@ def test_a_link_local_answer_keeps_its_zone(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    "failure",
-    [socket.gaierror(-2, "Name or service not known"), UnicodeError("label too long")],
+    ("failure", "state"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "unknown_name"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "failed"),
+        (UnicodeError("label too long"), "failed"),
+    ],
 )
-def test_a_name_that_cannot_be_looked_up_is_a_problem_until_it_can(
-    monkeypatch: pytest.MonkeyPatch, failure: Exception
+def test_a_name_that_cannot_be_looked_up_is_reported_until_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+    state: str,
 ):
     monkeypatch.setattr(static, "INTERVAL_S", 0.01)
     works = threading.Event()
@@ -83,18 +90,24 @@ def test_a_name_that_cannot_be_looked_up_is_a_problem_until_it_can(
         raise failure
 
     async def scenario() -> None:
-        found: list[Candidate] = []
+        found: list[Finding] = []
         source = StaticSource([Address("lane.lan", 1)], lookup)
         await source.start(found.append)
-        assert found == []
-        assert source.problem is not None
-        assert source.problem.startswith("cannot look up lane.lan: ")
+        (failed,) = found
+        assert isinstance(failed, LookUp)
+        assert (failed.question, failed.state, failed.gone) == ("lane.lan:1", state, False)
+        assert str(failure.args[-1]) in failed.detail
+        await until(lambda: len(found) > 1)
         works.set()
-        await until(lambda: source.problem is None)
-        assert [candidate.address for candidate in found] == [Address("10.0.0.2", 1)]
+        await until(lambda: isinstance(found[-1], Candidate))
+        assert found[-2:] == [
+            replace(failed, gone=True),
+            Candidate(Address("10.0.0.2", 1), "static"),
+        ]
         await source.stop()
 
     asyncio.run(scenario())
+    assert [record.message for record in caplog.records] == ["peer_failed"], "once"
 
 
 def test_a_name_server_that_hangs_delays_neither_start_nor_stop_and_is_asked_once(
@@ -112,12 +125,13 @@ def test_a_name_server_that_hangs_delays_neither_start_nor_stop_and_is_asked_onc
         return ["10.0.0.2"]
 
     async def scenario() -> None:
-        found: list[Candidate] = []
+        found: list[Finding] = []
         source = StaticSource([Address("slow", 1), Address("fast", 2)], lookup)
         await source.start(found.append)
-        assert [candidate.address for candidate in found] == [Address("10.0.0.2", 2)]
-        assert source.problem is not None
-        assert "slow" in source.problem
+        fast, slow = found
+        assert fast == Candidate(Address("10.0.0.2", 2), "static")
+        assert isinstance(slow, LookUp)
+        assert (slow.question, slow.state) == ("slow:1", "timeout")
         await until(lambda: asked.count("fast") >= 3)
         assert asked.count("slow") == 1
         await source.stop()
@@ -207,12 +221,15 @@ def test_an_answer_that_is_empty_or_cannot_be_dialled_withdraws_nothing(
         return ["10.0.0.2"] if len(turns) == 1 else [] if len(turns) % 2 else ["224.0.0.1"]
 
     async def scenario() -> None:
-        found: list[Candidate] = []
+        found: list[Finding] = []
         source = StaticSource([Address("lane.lan", 1)], lookup)
         await source.start(found.append)
         await until(lambda: len(turns) > 3 * static.WITHDRAW_AFTER)
-        assert found == [Candidate(Address("10.0.0.2", 1), "static")]
-        assert source.problem == "lane.lan has no address that can be dialled"
+        first, *others = found
+        assert first == Candidate(Address("10.0.0.2", 1), "static")
+        assert {type(other) for other in others} == {LookUp}
+        assert isinstance(others[0], LookUp)
+        assert others[0].state == "unusable"
         await source.stop()
 
     asyncio.run(scenario())

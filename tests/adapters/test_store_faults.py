@@ -23,9 +23,11 @@ from parkingd.adapters import store as store_module
 from parkingd.adapters import succession
 from parkingd.adapters.data_dir import FS_IOC_GETVERSION, DataDir, fsync_directory
 from parkingd.adapters.database import Database
+from parkingd.adapters.journal_table import LineQuery, LineSlice
 from parkingd.adapters.store import EphemeralStore, SqliteStore
 from parkingd.adapters.succession import begin_again
 from parkingd.errors import ConfigError, StorageError
+from parkingd.protocol.command_parsing import LineFilter
 from parkingd.protocol.effects import Persist, StartOver, StartOverReason, StoredState
 from parkingd.protocol.facts import Fact, Persisted, StorageFailed, StorageRecovered
 from parkingd.protocol.messages import Run
@@ -557,6 +559,26 @@ def test_a_commit_that_fails_during_a_backup_ends_the_backup_and_not_the_commit(
         assert failed is not None
         assert "disk" in str(failed)
         assert isinstance(node.hear(), StorageFailed)
+        make_room()
+        assert node.hear() == StorageRecovered()
+        assert node.hear() == Persisted(1, 1)
+        assert node.close()
+
+
+@pytest.mark.usefixtures("quick_retry")
+def test_while_commits_fail_a_backup_is_refused_and_the_journal_is_read(tmp_path: Path) -> None:
+    with full_by_limit(tmp_path) as (path, make_room):
+        node = Node(path)
+        node.store.submit(record(1, 700_000))
+        assert isinstance(node.hear(), StorageFailed)
+        refused = node.back_up(tmp_path / "copy.db")
+        assert refused is not None
+        assert "disk" in str(refused)
+        assert refused.hint
+        assert not (tmp_path / "copy.db").exists()
+        answer: queue.SimpleQueue[LineSlice | StorageError] = queue.SimpleQueue()
+        node.store.read_journal(LineQuery(0, 10, 10, LineFilter()), answer.put)
+        assert answer.get(timeout=PATIENCE_S) == LineSlice((), 10, None)
         make_room()
         assert node.hear() == StorageRecovered()
         assert node.hear() == Persisted(1, 1)

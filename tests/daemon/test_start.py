@@ -196,10 +196,13 @@ def test_a_database_of_a_newer_format_is_refused_and_left_alone(cluster: Cluster
     assert database.read_bytes() == content
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_it_leave_with_status_0(cluster: Cluster, number: int) -> None:
     gary = cluster.start("gary", lot=False)
     assert gary.end(number, timeout_s=10.0) == 0
+    (started,) = gary.events("started")
+    assert started["data"].endswith("/gary")
+    assert started["addresses"]
     assert gary.events("left")
     assert list(gary.control.parent.glob("*.ctl")) == []
     assert list(gary.control.parent.glob("*.addr")) == []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import re
 import sys
 import time
 from collections import Counter
@@ -30,7 +31,13 @@ def main() -> int:
     """Parse, play, report."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim")
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--seeds", help="FIRST:END, END not included")
+    parser.add_argument(
+        "--seeds",
+        type=seeds_of,
+        default=range(20),
+        metavar="FIRST:END",
+        help="END not included; a number alone: that many from 0",
+    )
     parser.add_argument("--corpus", action="store_true", help="the seeds that once failed")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--trace", action="store_true", help="print every line")
@@ -45,8 +52,7 @@ def main() -> int:
     elif arguments.seed is not None:
         seeds = range(arguments.seed, arguments.seed + 1)
     else:
-        first, _, end = (arguments.seeds or "0:20").partition(":")
-        seeds = range(int(first), int(end))
+        seeds = arguments.seeds
     results = play(seeds, arguments)
     failed = [result for result in results if result.code]
     if arguments.plant:
@@ -61,6 +67,15 @@ def main() -> int:
     for result in failed[:1]:
         explain(result, arguments.plant)
     return failed[0].code if failed else 0
+
+
+def seeds_of(text: str) -> range:
+    """What ``--seeds`` says. Raises ArgumentTypeError, of which argparse makes a line."""
+    found = re.fullmatch(r"(?:([0-9]{1,18}):)?([0-9]{1,18})", text)
+    seeds = range(int(found[1] or 0), int(found[2])) if found else range(0)
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST:END, such as 0:1000")
+    return seeds
 
 
 def play(seeds: Sequence[int], arguments: argparse.Namespace) -> list[Result]:

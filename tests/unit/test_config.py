@@ -288,7 +288,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path):
         ("PARKINGD_SPACES", "many", "spaces = 'many' (from PARKINGD_SPACES) is not a whole number"),
         ("PARKINGD_SPACES", "1_000", "is not a whole number"),
         ("PARKINGD_SPACES", "٣", "is not a whole number"),
-        ("PARKINGD_SPACES", "9" * 5000, "is not a whole number"),
+        ("PARKINGD_SPACES", "9" * 5000, "is out of range"),
         ("PARKINGD_PORT", "70000", "from 0 to 65534"),
         ("PARKINGD_MDNS", "perhaps", "1 or 0"),
         ("PARKINGD_EPHEMERAL", "2", "1 or 0"),

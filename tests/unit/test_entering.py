@@ -381,6 +381,16 @@ def test_a_gate_that_there_is_not_is_unknown(gate: int) -> None:
     assert enter(a, "KA1", gate).reason == "unknown_gate"
 
 
+def test_whoever_is_asked_says_whose_disk_fails() -> None:
+    stage = Stage()
+    a, b = stage.found("a", "b", gates=1)
+    a.disk.fail("disk full")
+    assert a.ask(Track("KA1", 1, None), Failure).code == ErrorCode.STORAGE_FAILED
+    failed = b.ask(AskToEnter("KA2", 1, None), Failure)
+    assert failed.code == ErrorCode.STORAGE_FAILED
+    assert failed.reason.startswith("a, which serves gate 1, says: the disk of this node")
+
+
 @pytest.mark.parametrize("plate", ["", "- -", "12345678901234567", "KA*1"])
 def test_what_is_no_plate_is_an_invalid_plate(plate: str) -> None:
     stage = Stage()

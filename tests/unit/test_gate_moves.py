@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from parkingd.core.events import Claim
 from parkingd.core.gates import PHASE_OWNED, PHASE_RELEASED
-from parkingd.protocol.commands import Leave, Track
+from parkingd.protocol.commands import Leave, ReadStatus, Track
 from parkingd.protocol.effects import Stop
 from parkingd.protocol.messages import Delta, Goodbye, Heartbeat, Pull, PullReply
+from parkingd.protocol.outcomes import Status
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
     ask_in,
@@ -55,6 +56,21 @@ def test_a_joiner_gets_its_share_when_it_has_lived_for_three_seconds() -> None:
     stage.pass_ms(800)
     assert len(serves(a)) == len(serves(b)) == 2
     assert is_whole([a, b])
+
+
+def test_who_died_three_times_in_a_minute_gets_no_gate_for_half_a_minute_and_it_shows() -> None:
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    for _ in range(3):
+        b.kill()
+        wait_until(stage, lambda: len(serves(a)) == 4)
+        died_ms = stage.mono_ms
+        b.start(knows=["a"])
+        stage.pass_ms(1_000)
+    assert any("b died 3 times" in line for line in a.ask(ReadStatus(), Status).warnings)
+    wait_until(stage, lambda: len(serves(b)) > 0, 40_000)
+    assert stage.mono_ms >= died_ms + 29_000
+    assert not any("b died" in line for line in a.ask(ReadStatus(), Status).warnings)
 
 
 def test_a_move_waits_until_the_view_has_been_stable_for_300_ms() -> None:

@@ -11,7 +11,7 @@ from parkingd.protocol.codec import unpack_record_untrusted
 from parkingd.protocol.commands import ReadLot, ReadStatus, RecordExit, Track
 from parkingd.protocol.effects import StartOver, StartOverReason
 from parkingd.protocol.facts import Candidate
-from parkingd.protocol.messages import Hello, PullReply, SnapshotHeader
+from parkingd.protocol.messages import Hello, PullReply, Sender, SnapshotHeader
 from parkingd.protocol.outcomes import Entry, ErrorCode, Exit, Failure, Lot, Status
 from tests.unit.scripted import Box, Stage
 
@@ -232,7 +232,7 @@ def test_the_lot_founded_earlier_stays_and_the_others_stays_are_recorded_anew() 
         assert merged[EXTRA][EXTRA_FLAGS] == FLAG_MERGED
         assert stay_since_ms(merged) == since
         assert box.ask(ReadLot(), Lot).conflicts == ()
-    assert any("lots_merged" in line for line in b.ask(ReadStatus(), Status).warnings)
+        assert any("lots_merged" in line for line in box.ask(ReadStatus(), Status).warnings)
     assert a.heard("younger_lot_met") or b.heard("older_lot_met")
 
 
@@ -307,13 +307,24 @@ def test_pending_stays_survive_a_crash_before_they_are_recorded() -> None:
     assert a.ask(ReadLot(), Lot).inside == 1
 
 
+def test_a_node_that_goes_already_does_not_leave_its_lot_again() -> None:
+    stage, a, b = two_lots()
+    meet(stage, b, a)
+    end, hello = b.end, a.has_sent(Hello)[-1]
+    assert hello.lot is not None
+    assert not b.node._founding.meet(Sender("a", a.replica, 1, None), hello, b.now)
+    assert b.node._shared.outbox.end is end
+    assert not b.node.take_effects().notices
+
+
 def test_a_younger_lot_without_cars_is_left_without_a_warning() -> None:
     stage, a, b = two_lots()
     a.track("KA1")
     meet(stage, b, a)
     b.succeed(knows=["a"])
     stage.pass_ms(6_000)
-    assert not any("lots_merged" in line for line in b.ask(ReadStatus(), Status).warnings)
+    for box in (a, b):
+        assert not any("lots_merged" in line for line in box.ask(ReadStatus(), Status).warnings)
     assert b.shown("KA1") == a.shown("KA1")
 
 

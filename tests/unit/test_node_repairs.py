@@ -94,6 +94,16 @@ def test_a_conflict_is_settled_by_removing_the_stay_that_is_wrong() -> None:
         assert box.shown("KA1") == {right}
 
 
+def test_a_stay_that_a_car_inside_does_not_have_is_said_to_be_what_is_missing() -> None:
+    _, a, _, dots = in_conflict()
+    failed = a.ask(Remove("KA1", (1, 1), None), Failure)
+    assert failed.code == ErrorCode.NOT_INSIDE
+    assert failed.reason == "KA1 is inside, but has no stay 0000000000000001:1"
+    assert "where KA1" in failed.hint
+    assert a.ask(Remove("KA9", (1, 1), None), Failure).reason == "KA9 is not inside"
+    assert a.shown("KA1") == dots
+
+
 def test_a_stay_is_removed_with_those_of_the_same_request() -> None:
     """One request that two nodes carried out is one car: without it, its twin would be shown."""
     stage, a, b = pair()

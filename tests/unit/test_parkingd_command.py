@@ -364,6 +364,14 @@ def test_a_log_line_is_text_on_a_terminal_with_colour_unless_unwanted(
     assert json.loads(stream.getvalue())["event"] == "mdns_off"
 
 
+def test_a_text_line_is_for_people():
+    stream = io.StringIO()
+    configure_logging("info", "text", stream)
+    values = {"gates": [1, 4], "names": ("a b", "c"), "target": None, "kept": False}
+    logging.getLogger("parkingd").info("gates_stopped", extra={"values": values})
+    assert stream.getvalue().endswith('gates_stopped gates=1,4 names="a b,c" kept=False\n')
+
+
 @pytest.mark.parametrize("format", ["text", "json"])
 @pytest.mark.parametrize("hostile", ["a\nb", "\x1b[2J", "a b=c", "\u202egary", "\udcff", "ä"])
 def test_what_a_stranger_says_stays_on_its_line(format: str, hostile: str):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from parkingd.adapters.discovery.addresses import dialable, valid_name
 from parkingd.protocol.facts import Candidate, LinkFailure
 from parkingd.protocol.limits import CANDIDATES_MAX
 from parkingd.protocol.messages import Address
+
+_log = logging.getLogger(__name__)
 
 YOUNG_S: Final = 10.0
 """For this long after the start neighbours are likely to be starting too."""
@@ -140,8 +143,14 @@ class LocalSource:
             self._publish()
             self._scan()
         except OSError as error:
-            self.problem = f"cannot use {self._folder}: {error.strerror or error}"
+            reason = error.strerror or str(error)
+            if self.problem is None:
+                values = {"folder": str(self._folder), "reason": reason}
+                _log.warning("local_failed", extra={"values": values})
+            self.problem = f"cannot use {self._folder}: {reason}"
         else:
+            if self.problem is not None:
+                _log.info("local_works", extra={"values": {"folder": str(self._folder)}})
             self.problem = None
 
     def _publish(self) -> None:

@@ -7,7 +7,8 @@ waits for a bounded time.
 
 Invariants: a failed or empty answer withdraws nothing; an address is withdrawn only when a minute
 of good answers did not contain it (a name that answers with some of its addresses in turn must
-not make them flap); nothing here raises for a name that cannot be resolved, ``problem`` names it.
+not make them flap); nothing here raises for a name that cannot be resolved: that is reported as a
+`LookUp`, for `discover`, and logged when it is new.
 
 Source: DESIGN section 10.
 """
@@ -15,14 +16,15 @@ Source: DESIGN section 10.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from parkingd.adapters.discovery.addresses import dialable, is_ip_address
-from parkingd.protocol.facts import Candidate
+from parkingd.protocol.facts import Candidate, Finding, LookUp
 from parkingd.protocol.messages import Address
 
 INTERVAL_S: Final = 5.0
@@ -31,6 +33,11 @@ FIRST_ROUND_S: Final = 2.0
 WITHDRAW_AFTER: Final = 12
 """Good answers in a row without an address: one minute."""
 ADDRESSES_PER_PEER_MAX: Final = 32
+
+_UNKNOWN: Final = (socket.EAI_NONAME, socket.EAI_NODATA)
+"""Errors of getaddrinfo: there is no such name, or it has no address."""
+
+_log = logging.getLogger(__name__)
 
 Lookup = Callable[[str, int], list[str]]
 """Host and port to IP addresses; blocks; raises OSError or UnicodeError."""
@@ -43,7 +50,8 @@ class _Peer:
     absences: dict[Address, int] = field(default_factory=dict)
     """Proposed address -> good answers since one contained it."""
     pending: asyncio.Future[list[str]] | None = None
-    problem: str | None = None
+    failure: LookUp | None = None
+    """Why the last question brought no address."""
 
 
 def system_lookup(host: str, port: int) -> list[str]:
@@ -65,15 +73,10 @@ class StaticSource:
         """``peers`` as configured: host a name or an IP address, port 1-65535."""
         self._peers = [_Peer(peer) for peer in dict.fromkeys(peers)]
         self._lookup = lookup
-        self._found: Callable[[Candidate], None] = _nobody_listens
+        self._found: Callable[[Finding], None] = _nobody_listens
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def problem(self) -> str | None:
-        """The peers that could not be looked up, and why; None when all could."""
-        return "; ".join(peer.problem for peer in self._peers if peer.problem) or None
-
-    async def start(self, found: Callable[[Candidate], None]) -> None:
+    async def start(self, found: Callable[[Finding], None]) -> None:
         """Look every peer up once, 2 s at most, and go on in the background."""
         self._found = found
         await self._round(FIRST_ROUND_S)
@@ -108,7 +111,7 @@ class StaticSource:
         _, unanswered = await asyncio.wait(waiting, timeout=wait_s)
         for peer in self._peers:
             if peer.pending in unanswered:
-                peer.problem = f"looking up {peer.asked.host} takes more than {wait_s:.0f} s"
+                self._failed(peer, "timeout", f"no answer from the resolver within {wait_s:.0f} s")
 
     def _ask(self, peer: _Peer) -> asyncio.Future[list[str]]:
         loop = asyncio.get_running_loop()
@@ -132,15 +135,29 @@ class StaticSource:
                 self._heard(peer, answer.result())
             case error:
                 reason = getattr(error, "strerror", None) or str(error)
-                peer.problem = f"cannot look up {peer.asked.host}: {reason}"
+                is_unknown = getattr(error, "errno", None) in _UNKNOWN
+                state = "unknown_name" if is_unknown else "failed"
+                self._failed(peer, state, f"the resolver of this system says: {reason}")
+
+    def _failed(self, peer: _Peer, state: str, detail: str) -> None:
+        """No address, or none of use: everything that was proposed stays."""
+        before, peer.failure = peer.failure, LookUp(self.name, str(peer.asked), state, detail)
+        self._found(peer.failure)
+        if before is None or before.state != state:
+            values = {"peer": str(peer.asked), "state": state, "reason": detail}
+            _log.warning("peer_failed", extra={"values": values})
 
     def _heard(self, peer: _Peer, hosts: Sequence[str]) -> None:
         """A good answer: propose what is new, withdraw what has long been missing."""
         addresses = [Address(host, peer.asked.port) for host in hosts if dialable(host)]
         if not addresses:
-            peer.problem = f"{peer.asked.host} has no address that can be dialled"
+            shown = ", ".join(hosts[:ADDRESSES_PER_PEER_MAX]) or "no address"
+            self._failed(peer, "unusable", f"it leads to {shown}, where nobody can be")
             return
-        peer.problem = None
+        if peer.failure is not None:
+            self._found(replace(peer.failure, gone=True))
+            _log.info("peer_answered", extra={"values": {"peer": str(peer.asked)}})
+            peer.failure = None
         for address in list(peer.absences):
             peer.absences[address] += 1
             if address not in addresses and peer.absences[address] >= WITHDRAW_AFTER:
@@ -183,5 +200,5 @@ def _look_up(
         return  # the daemon has stopped meanwhile
 
 
-def _nobody_listens(_: Candidate) -> None:
+def _nobody_listens(_: Finding) -> None:
     """Before the start and after the stop."""
