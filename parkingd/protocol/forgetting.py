@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from parkingd.core.causal import CausalContext
+from parkingd.core.causal import CausalContext, Part
 from parkingd.core.events import Event, Fence, Seal
 from parkingd.core.ids import Dot, Now, ReplicaId, replica_hex
 from parkingd.protocol.codec import pack_record
 from parkingd.protocol.effects import Level, StartOver, StartOverReason
 from parkingd.protocol.members import MemberState
-from parkingd.protocol.messages import ContextPart, FenceReport, Sender
+from parkingd.protocol.messages import FenceReport, Sender
 from parkingd.protocol.outcomes import Change, ErrorCode, Failure, Outcome
 from parkingd.protocol.shared import Shared
 
@@ -150,9 +150,9 @@ class Fences:
             for member in peers:
                 shared.outbox.send(member.address, report)
 
-    def _held(self, fenced: ReplicaId) -> ContextPart:
+    def _held(self, fenced: ReplicaId) -> Part:
         context = self._shared.replica.state.context
-        return ContextPart(fenced, context.upto(fenced), tuple(context.intervals.get(fenced, ())))
+        return fenced, context.upto(fenced), tuple(context.intervals.get(fenced, ()))
 
     def _waited(self) -> tuple[ReplicaId, ...]:
         state = self._shared.replica.state
@@ -165,14 +165,14 @@ class Fences:
     def receive_report(self, sender: Sender, report: FenceReport) -> None:
         """A member has frozen what it holds."""
         self._shared.replica.state.roster.name((*report.waited, *report.gone))
-        self._reports.setdefault(report.held.origin, {})[sender.replica] = report
+        self._reports.setdefault(report.held[0], {})[sender.replica] = report
         self._answer_report(sender, report)
 
     def _answer_report(self, sender: Sender, report: FenceReport) -> None:
         """An ephemeral node that left has sealed itself. Who has fenced it takes nothing more that
         it made, not its seal either, and waits for the report of those who have that."""
         shared = self._shared
-        replica, member = report.held.origin, shared.members.get(sender.name)
+        replica, member = report.held[0], shared.members.get(sender.name)
         seal = shared.replica.state.record.events.get(("seal", replica, 0))
         if seal is None or seal.origin != replica or member is None:
             return
@@ -360,5 +360,5 @@ class Fences:
         return now_ms if self._has_news else self._next_report_ms
 
 
-def _as_context(part: ContextPart) -> CausalContext:
+def _as_context(part: Part) -> CausalContext:
     return CausalContext.from_parts([part])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
+from parkingd.core.causal import Part
 from parkingd.core.gates import Fence
 from parkingd.core.ids import Dot, HybridTime, ReplicaId
 
@@ -52,17 +53,8 @@ class Sender(NamedTuple):
     """Address: an answer on our DEALER; Route: a request at our ROUTER; None: heard on SUB."""
 
 
-class ContextPart(NamedTuple):
-    """What a replica holds of one origin: everything up to ``upto``, and these runs above it."""
-
-    origin: ReplicaId
-    upto: int
-    intervals: tuple[tuple[int, int], ...] = ()
-    """Inclusive (first, last), ascending, not touching."""
-
-
-ContextWire: TypeAlias = tuple[ContextPart, ...]
-"""A causal context on the wire, ascending by origin."""
+ContextWire: TypeAlias = tuple[Part, ...]
+"""A causal context on the wire, ascending by origin: what `CausalContext.parts` gives."""
 
 
 class Run(NamedTuple):
@@ -273,7 +265,7 @@ class FenceReport(NamedTuple):
     """I hold the fence of this replica, and this much of its events, and will take no more but of
     those who report as well."""
 
-    held: ContextPart
+    held: Part
     waited: tuple[ReplicaId, ...]
     """Every replica I have heard of but those let go. They must report as well."""
     gone: tuple[ReplicaId, ...]

@@ -366,7 +366,7 @@ class Replication:
     ) -> None:
         self._shared.compare_own_head(sender.name, theirs)
         roster = self._shared.replica.state.roster
-        vector = theirs.vector if durable is None else {p.origin: p.upto for p in durable}
+        vector = theirs.vector if durable is None else {origin: upto for origin, upto, _ in durable}
         roster.heard(sender.replica, vector)
         # An id that has minted nothing yet, not even its join, may never do so.
         unnamed = theirs.vector.keys() - roster.named.keys()

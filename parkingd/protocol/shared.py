@@ -11,7 +11,7 @@ from parkingd.core.ids import Now, ReplicaId
 from parkingd.protocol.effects import Level, StartOver, StartOverReason
 from parkingd.protocol.journal import Journal
 from parkingd.protocol.members import Member, Members
-from parkingd.protocol.messages import ContextPart, ContextWire
+from parkingd.protocol.messages import ContextWire
 from parkingd.protocol.outbox import Outbox, Replies
 from parkingd.protocol.replica import Replica
 from parkingd.protocol.settings import NodeSettings
@@ -115,7 +115,7 @@ class Shared:
 
 def to_wire(context: CausalContext) -> ContextWire:
     """A context as messages carry it."""
-    return tuple(map(ContextPart._make, context.parts()))
+    return tuple(context.parts())
 
 
 def from_wire(wire: ContextWire) -> CausalContext:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+from parkingd.core.causal import Part
 from parkingd.core.ids import SEQ_MAX, ReplicaId
 from parkingd.protocol import checks
 from parkingd.protocol.limits import GATES_MAX, INTERVALS_MAX, REPLICAS_MAX
-from parkingd.protocol.messages import Address, ContextPart, ContextWire, Run
+from parkingd.protocol.messages import Address, ContextWire, Run
 from parkingd.protocol.wire_events import Fields, flat_spans
 
 LOT_BYTES: Final = 16
@@ -61,20 +62,19 @@ def context_of(value: object) -> ContextWire:
     return tuple(parts)
 
 
-def part_fields(part: ContextPart) -> Fields:
+def part_fields(part: Part) -> Fields:
     """The array of one part."""
-    if not part.intervals:
-        return part[:2]  # As nearly always.
-    return (part.origin, part.upto, *flat_spans(part.intervals))
+    origin, upto, intervals = part
+    return (origin, upto, *flat_spans(intervals)) if intervals else (origin, upto)
 
 
-def part(value: object) -> ContextPart:
+def part(value: object) -> Part:
     """What is held of one origin."""
     fields = checks.fields(value, 2, "context")
     origin, upto = checks.replica_id(fields[0]), checks.integer(fields[1], 0, SEQ_MAX, "context")
     if len(fields) == 2:
-        return ContextPart(origin, upto)
-    return ContextPart(origin, upto, checks.intervals(fields[2:], upto, INTERVALS_MAX))
+        return origin, upto, ()
+    return origin, upto, checks.intervals(fields[2:], upto, INTERVALS_MAX)
 
 
 def address(value: object) -> Address:

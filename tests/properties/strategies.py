@@ -7,6 +7,7 @@ import string
 from hypothesis import strategies as st
 
 from parkingd.core import events as ev
+from parkingd.core.causal import Part
 from parkingd.core.gates import SCORE_MAX, Fence
 from parkingd.core.ids import REPLICA_MAX, SEQ_MAX
 from parkingd.core.records import Record, RequestEffect
@@ -72,13 +73,13 @@ def spans_above(draw: st.DrawFn, upto: int) -> tuple[tuple[int, int], ...]:
 
 
 @st.composite
-def parts(draw: st.DrawFn) -> msg.ContextPart:
+def parts(draw: st.DrawFn) -> Part:
     upto = draw(numbers)
-    return msg.ContextPart(draw(replicas), upto, draw(spans_above(upto)))
+    return draw(replicas), upto, draw(spans_above(upto))
 
 
-contexts = st.lists(parts(), max_size=4, unique_by=lambda part: part.origin).map(
-    lambda drawn: tuple(sorted(drawn, key=lambda part: part.origin))
+contexts = st.lists(parts(), max_size=4, unique_by=lambda part: part[0]).map(
+    lambda drawn: tuple(sorted(drawn, key=lambda part: part[0]))
 )
 
 

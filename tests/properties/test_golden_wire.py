@@ -28,7 +28,7 @@ CAUSE = bytes(range(16, 32))
 ROOT = bytes(range(32, 48))
 WALL_MS = 1_790_000_000_000
 TIME = WALL_MS << 16 | 5
-CONTEXT = (msg.ContextPart(REPLICA, 300, ((303, 303), (310, 320))), msg.ContextPart(OTHER, 0))
+CONTEXT = ((REPLICA, 300, ((303, 303), (310, 320))), (OTHER, 0, ()))
 RUNS = (msg.Run(REPLICA, 7, (b"one", b"two")), msg.Run(OTHER, 1, (b"three",)))
 
 MESSAGES: tuple[msg.Message, ...] = (

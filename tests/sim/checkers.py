@@ -270,9 +270,9 @@ class Checkers:
             )
 
     def _check_context(self, machine: Machine, context: messages.ContextWire, what: str) -> None:
-        for part in context:
-            if part.origin == machine.replica:
-                last = part.intervals[-1][1] if part.intervals else part.upto
+        for origin, upto, intervals in context:
+            if origin == machine.replica:
+                last = intervals[-1][1] if intervals else upto
                 self._must_be_durable(machine, last, what)
                 return
 

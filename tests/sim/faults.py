@@ -170,9 +170,9 @@ def truncated_reply_with_full_context() -> Iterator[None]:
         receive_reply(self, sender, reply, now)
         if reply.more and reply.runs and not reply.behind and not self.is_paused:
             state = self._shared.replica.state
-            for part in reply.context:
-                if part.origin != self._shared.replica_id and part.upto:
-                    state.context.add_span(part.origin, 1, part.upto)
+            for origin, upto, _ in reply.context:
+                if origin != self._shared.replica_id and upto:
+                    state.context.add_span(origin, 1, upto)
 
     with (
         replaced(Replication, "receive_reply", merging),

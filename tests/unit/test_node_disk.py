@@ -52,10 +52,10 @@ def named(box: Box) -> int:
             case Delta(runs=runs):
                 highest = max([highest, *(run.last for run in runs if run.origin == box.replica)])
             case Hello(context=context) | Pull(context=context) | RootAnswer(context=context):
-                own = (part.upto for part in context if part.origin == box.replica)
+                own = (upto for origin, upto, _ in context if origin == box.replica)
                 highest = max([highest, *own])
             case PullReply(context=context, runs=runs):
-                own = (part.upto for part in context if part.origin == box.replica)
+                own = (upto for origin, upto, _ in context if origin == box.replica)
                 sent = (run.last for run in runs if run.origin == box.replica)
                 highest = max([highest, *own, *sent])
             case _:
@@ -161,9 +161,9 @@ def test_a_remote_event_counts_at_once_and_its_vector_only_when_it_is_on_disk() 
     pulls = a.has_sent(Pull)
     assert pulls
     for pull in pulls:
-        assert {part.origin: part.upto for part in pull.context}[b.replica] == entry[1]
+        assert {part[0]: part[1] for part in pull.context}[b.replica] == entry[1]
         assert pull.durable is not None
-        assert {part.origin: part.upto for part in pull.durable}[b.replica] == entry[1] - 1
+        assert {part[0]: part[1] for part in pull.durable}[b.replica] == entry[1] - 1
     a.persist()
     a.sent.clear()
     stage.pass_ms(3_000)

@@ -12,7 +12,7 @@ from parkingd.protocol.codec import pack_record
 from parkingd.protocol.commands import Remove
 from parkingd.protocol.effects import StartOver, StartOverReason
 from parkingd.protocol.messages import (
-    ContextPart,
+    ContextWire,
     Heartbeat,
     Hello,
     Pull,
@@ -222,7 +222,7 @@ def holder_of_void() -> tuple[Stage, Box, Box]:
     return stage, a, b
 
 
-def wire_context(box: Box) -> tuple[ContextPart, ...]:
+def wire_context(box: Box) -> ContextWire:
     return box.node._shared.context_wire()
 
 
