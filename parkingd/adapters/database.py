@@ -47,6 +47,7 @@ from parkingd.adapters.journal_table import (
     LineValue,
     forget_lines,
     greatest_seq,
+    insert_lines,
     line_row,
     read_lines,
     take_over,
@@ -369,14 +370,13 @@ class Database:
 
     def _write_lines(self, count: int) -> None:
         """The first so many lines of the journal that wait."""
-        self._upsert("journal", self._lines[:count], self._lines_max)
+        for part in self._slices(self._lines[:count], self._lines_max):
+            insert_lines(self._connection, part)
         del self._lines[:count]
 
-    def _upsert(
-        self, table: str, rows: Iterable[tuple[_Value, ...]], rows_max: int | None = None
-    ) -> None:
+    def _upsert(self, table: str, rows: Iterable[tuple[_Value, ...]]) -> None:
         """Insert or replace rows, all of the width of the table."""
-        for part in self._slices(list(rows), rows_max):
+        for part in self._slices(list(rows)):
             one = f"({','.join('?' * len(part[0]))})"
             self._connection.execute(
                 f"INSERT OR REPLACE INTO {table} VALUES {','.join(repeat(one, len(part)))}",

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 from parkingd.protocol.command_parsing import LineFilter
@@ -31,6 +34,12 @@ JOURNAL_SCHEMA: Final = (
 )
 
 LineValue: TypeAlias = int | str | bytes | None
+LineRow: TypeAlias = tuple[LineValue, ...]
+
+_alike: Final = itemgetter(2, 5, 6, 8, 10)
+"""Of a row: type, member, replica, reason and detail."""
+_own: Final = itemgetter(0, 1, 3, 4, 7, 9)
+"""And the rest."""
 _SIGN: Final = 1 << 63
 
 
@@ -53,7 +62,7 @@ class LineSlice:
     oldest: int | None
 
 
-def line_row(line: Occurrence) -> tuple[LineValue, ...]:
+def line_row(line: Occurrence) -> LineRow:
     """The row of the table. SQLite's integers are signed: greater ids become negative."""
     seq, at_ms, type_, plate, gate, member, replica, event, reason, request, detail = line
     if replica is not None and replica >= _SIGN:
@@ -65,6 +74,29 @@ def line_row(line: Occurrence) -> tuple[LineValue, ...]:
 @lru_cache(maxsize=256)
 def _detail_text(detail: Detail) -> str:
     return json.dumps(dict(detail), ensure_ascii=False, separators=(",", ":"))
+
+
+def insert_lines(connection: sqlite3.Connection, rows: Sequence[LineRow]) -> None:
+    """With one statement, in the open transaction. Raises sqlite3.Error.
+
+    The lines of an import differ in half of their columns only. What they have in common is handed
+    over once: two thirds of the time.
+    """
+    alike = _alike(rows[0])
+    if all(_alike(row) == alike for row in rows):
+        values = [*alike, *chain.from_iterable(map(_own, rows))]
+        connection.execute(_insert_sql(len(rows), is_alike=True), values)
+    else:
+        values = list(chain.from_iterable(rows))
+        connection.execute(_insert_sql(len(rows), is_alike=False), values)
+
+
+@lru_cache(maxsize=64)
+def _insert_sql(count: int, *, is_alike: bool) -> str:
+    first = row = "(?,?,?,?,?,?,?,?,?,?,?)"
+    if is_alike:  # A bare parameter has the number after the greatest before it.
+        first, row = "(?6,?,?1,?,?,?2,?3,?,?4,?,?5)", "(?,?,?1,?,?,?2,?3,?,?4,?,?5)"
+    return f"INSERT OR REPLACE INTO journal VALUES {','.join((first, *[row] * (count - 1)))}"
 
 
 def read_lines(connection: sqlite3.Connection, query: LineQuery) -> LineSlice:

@@ -162,14 +162,15 @@ class Desk:
                 failed.append(RowFailure(row.line, f"there is no gate {row.gate}"))
                 continue
             effect = self._effect(row.request)
-            if effect is not None or stays.visible(plate):
+            known = stays.stays_of(plate)
+            if effect is not None or (known and stays.visible(plate)):
                 same = effect is None or (effect[1] == VERB_IMPORT and effect[2] == plate)
                 if same:
                     skipped += 1
                 else:
                     failed.append(RowFailure(row.line, "its request id was used for another"))
                 continue
-            covers = open_dots(stays.stays_of(plate))
+            covers = open_dots(known)
             raw = row.plate if row.plate != plate else None
             body = Enter(plate, row.gate, row.request, covers, raw, row.since_ms, FLAG_IMPORTED)
             self._shared.replica.mint(body, physical)
@@ -304,7 +305,7 @@ def reused() -> Failure:
 
 def open_dots(stays: tuple[Stay, ...]) -> tuple[Dot, ...]:
     """What an event that closes these stays names, within its limit."""
-    return tuple((stay[1], stay[0]) for stay in stays)[:COVERS_MAX]
+    return tuple([(stay[1], stay[0]) for stay in stays[:COVERS_MAX]])
 
 
 def _stay_s(end_ms: int, since_ms: int | None) -> float | None:

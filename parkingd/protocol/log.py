@@ -15,8 +15,9 @@ holes behind that nothing else filled.
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final
 
@@ -50,6 +51,12 @@ class _Block:
         start, end = _start_and_end.unpack_from(self._memory, 4 * index)
         return self._memory[start:end]
 
+    def events(self, first: int, last: int) -> list[bytes]:
+        """Those with these indices, both inclusive."""
+        memory = self._memory
+        starts = array("I", memory[4 * first : 4 * (last + 2)])
+        return [memory[start:end] for start, end in pairwise(starts)]
+
 
 class _Origin:
     """The kept events of one origin: each is either loose or in a block."""
@@ -69,6 +76,20 @@ class _Origin:
         if packed is None and (block := self.blocks.get(seq >> BLOCK_BITS)) is not None:
             packed = block.event(seq % BLOCK_EVENTS)
         return packed
+
+    def following(self, first: int, last: int) -> Iterator[bytes]:
+        """The events from ``first`` to ``last``, up to the first that is not kept."""
+        while first <= last:
+            block = self.blocks.get(first >> BLOCK_BITS)
+            if block is not None:
+                upto = min(last, first | (BLOCK_EVENTS - 1))
+                yield from block.events(first % BLOCK_EVENTS, upto % BLOCK_EVENTS)
+                first = upto + 1
+            elif (packed := self.loose.get(first)) is not None:
+                yield packed
+                first += 1
+            else:
+                return
 
     def add(self, seq: int, packed: bytes) -> bool:
         """Keep an event; False if it is kept already."""
@@ -185,12 +206,12 @@ class EventLog:
         taken: list[bytes] = []
         size = 0
         if events is not None:
-            for seq in range(first, last + 1):
-                packed = events.get(seq)
-                if packed is None or size + len(packed) + EVENT_OVERHEAD_BYTES > bytes_max:
+            for packed in events.following(first, last):
+                size_then = size + len(packed) + EVENT_OVERHEAD_BYTES
+                if size_then > bytes_max:
                     break
                 taken.append(packed)
-                size += len(packed) + EVENT_OVERHEAD_BYTES
+                size = size_then
         return (Run(origin, first, tuple(taken)) if taken else None), size
 
     def missing_runs(

@@ -87,6 +87,8 @@ def event_of(origin: ReplicaId, seq: int, array: object) -> Event:
 
 def flat_dots(dots: tuple[Dot, ...], own: ReplicaId = 0) -> tuple[int, ...]:
     """The flat form of dots; see `checks.dots`."""
+    if not dots:
+        return ()
     return tuple(number for origin, seq in dots for number in (0 if origin == own else origin, seq))
 
 
