@@ -33,7 +33,7 @@ JOURNAL_SCHEMA: Final = (
     "CREATE INDEX journal_time ON journal (at_ms)",
 )
 
-LineValue: TypeAlias = int | str | bytes | None
+LineValue: TypeAlias = int | str | bytes | bytearray | None
 LineRow: TypeAlias = tuple[LineValue, ...]
 
 _alike: Final = itemgetter(2, 5, 6, 8, 10)
@@ -67,8 +67,9 @@ def line_row(line: Occurrence) -> LineRow:
     seq, at_ms, type_, plate, gate, member, replica, event, reason, request, detail = line
     if replica is not None and replica >= _SIGN:
         replica -= 2 * _SIGN
+    id_ = None if request is None else bytearray(request)
     text = _detail_text(detail)
-    return seq, at_ms, type_, plate, gate, member, replica, event, reason, request, text
+    return seq, at_ms, type_, plate, gate, member, replica, event, reason, id_, text
 
 
 @lru_cache(maxsize=256)
