@@ -224,8 +224,8 @@ class Stays:
         effect = self.requests.get(request)
         if effect is not None:
             return effect
-        stays = _listed(self._by_cause.get(request))
-        return stay_effect(stays[0]) if stays else None
+        entry = self._by_cause.get(request)
+        return None if entry is None else stay_effect(_listed(entry)[0])
 
     def remember(self, request: bytes, effect: RequestEffect) -> None:
         """Keep the effect of a request beyond the record that shows it."""
