@@ -50,13 +50,12 @@ from parkingd.adapters.journal_table import (
     forget_lines,
     greatest_seq,
     insert_lines,
-    line_row,
     read_lines,
     take_over,
 )
 from parkingd.core.ids import ReplicaId
 from parkingd.errors import ConfigError
-from parkingd.protocol.effects import Persist
+from parkingd.protocol.effects import Occurrence, Persist
 from parkingd.protocol.messages import Run
 
 ROWS_WAITING_MAX: Final = 1_024
@@ -154,7 +153,7 @@ class Database:
         self._requests: dict[bytes, bytes | None] = {}
         self._pending_done: list[int] = []
         self._meta: dict[str, bytes] = {}
-        self._lines: list[tuple[_Value, ...]] = []
+        self._lines: list[Occurrence] = []
         self.overdue_ms: int | None = None
         """There are more lines of the journal from before this wall time, to be forgotten."""
 
@@ -275,7 +274,7 @@ class Database:
         self._requests.update(zip(batch.expired, repeat(None)))
         self._pending_done += batch.pending_done
         self._meta.update(batch.meta)
-        self._lines += map(line_row, batch.journal)
+        self._lines += batch.journal
         if batch.journal_before is not None:
             self.forget_lines(batch.journal_before)
         if len(self._runs) >= RUNS_WAITING_MAX:
