@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 from parkingd.protocol.command_parsing import LineFilter
@@ -33,7 +36,11 @@ JOURNAL_SCHEMA: Final = (
     "CREATE INDEX journal_time ON journal (at_ms)",
 )
 
-LineValue: TypeAlias = int | str | bytes | None
+LineValue: TypeAlias = int | str | bytes | bytearray | None
+LineRow: TypeAlias = tuple[LineValue, ...]
+
+_alike: Final = itemgetter(2, 5, 6, 8, 10)
+"""Of a line or a row: type, member, replica, reason and detail."""
 _SIGN: Final = 1 << 63
 
 
@@ -56,18 +63,43 @@ class LineSlice:
     oldest: int | None
 
 
-def line_row(line: Occurrence) -> tuple[LineValue, ...]:
+def _row(line: Occurrence) -> LineRow:
     """The row of the table. SQLite's integers are signed: greater ids become negative."""
     seq, at_ms, type_, plate, gate, member, replica, event, reason, request, detail = line
     if replica is not None and replica >= _SIGN:
         replica -= 2 * _SIGN
-    text = _detail_text(detail)
-    return seq, at_ms, type_, plate, gate, member, replica, event, reason, request, text
+    id_, text = request and bytearray(request), _detail_text(detail)
+    return seq, at_ms, type_, plate, gate, member, replica, event, reason, id_, text
 
 
 @lru_cache(maxsize=256)
 def _detail_text(detail: Detail) -> str:
     return json.dumps(dict(detail), ensure_ascii=False, separators=(",", ":"))
+
+
+def insert_lines(connection: sqlite3.Connection, lines: Sequence[Occurrence]) -> None:
+    """With one statement, in the open transaction. Raises sqlite3.Error.
+
+    The lines of an import differ in half of their columns only. What they have in common is handed
+    over once: half of the time.
+    """
+    values: list[LineValue]
+    is_alike = list(map(_alike, lines)).count(_alike(lines[0])) == len(lines)
+    if is_alike:
+        values = list(_alike(_row(lines[0])))
+        for seq, at_ms, _, plate, gate, _, _, event, _, request, _ in lines:
+            values += (seq, at_ms, plate, gate, event, request and bytearray(request))
+    else:
+        values = list(chain.from_iterable(map(_row, lines)))
+    connection.execute(_insert_sql(len(lines), is_alike=is_alike), values)
+
+
+@lru_cache(maxsize=64)
+def _insert_sql(count: int, *, is_alike: bool) -> str:
+    first = row = "(?,?,?,?,?,?,?,?,?,?,?)"
+    if is_alike:  # A bare parameter has the number after the greatest before it.
+        first, row = "(?6,?,?1,?,?,?2,?3,?,?4,?,?5)", "(?,?,?1,?,?,?2,?3,?,?4,?,?5)"
+    return f"INSERT OR REPLACE INTO journal VALUES {','.join((first, *[row] * (count - 1)))}"
 
 
 def read_lines(connection: sqlite3.Connection, query: LineQuery) -> LineSlice:

@@ -31,6 +31,7 @@ from parkingd.core.records import Mark, Record, RequestEffect, Stay
 from parkingd.core.registers import HELD_KEYS
 from parkingd.core.roster import Roster
 from parkingd.core.stays import (
+    FLAGS_ALONE,
     VERB_CORRECT,
     VERB_EXIT,
     VERB_REMOVE,
@@ -50,16 +51,15 @@ class Applied(Enum):
 
 def stay_of(event: Event) -> Stay | None:
     """The stay that an enter or a correction creates."""
-    match event.body:
-        case Enter(plate=plate, gate=gate, cause=cause, raw=raw, since=since, flags=flags):
-            plain = raw is None and since is None and not flags
-            extra = None if plain else (raw, since, flags)
-            return (event.seq, event.origin, event.time, plate, gate, cause, extra)
-        case Correction() as body:
-            extra = (body.raw, body.since, body.flags)
-            return (event.seq, event.origin, event.time, body.plate, body.gate, body.cause, extra)
-        case _:
-            return None
+    origin, seq, time, body = event
+    if isinstance(body, Enter):  # nine of ten events
+        plate, gate, cause, _, raw, since, flags = body
+        extra = (raw, since, flags) if flags or since is not None or raw is not None else None
+        return (seq, origin, time, plate, gate, cause, FLAGS_ALONE.get(extra, extra))
+    if isinstance(body, Correction):
+        extra = (body.raw, body.since, body.flags)
+        return (seq, origin, time, body.plate, body.gate, body.cause, extra)
+    return None
 
 
 class LotState:

@@ -47,7 +47,7 @@ VERB_IMPORT: Final = 6
 ANOMALIES_MAX: Final = 64
 """Recent ambiguous plates kept for `status`."""
 
-_FLAGS_ALONE: Final[dict[StayExtra, StayExtra]] = {
+FLAGS_ALONE: Final[dict[StayExtra | None, StayExtra]] = {
     extra: extra for extra in ((None, None, flags) for flags in range(1, 8))
 }
 """Extras that say nothing but flags, as imports make them: one for all saves 64 bytes a car."""
@@ -224,8 +224,8 @@ class Stays:
         effect = self.requests.get(request)
         if effect is not None:
             return effect
-        stays = _listed(self._by_cause.get(request))
-        return stay_effect(stays[0]) if stays else None
+        entry = self._by_cause.get(request)
+        return None if entry is None else stay_effect(_listed(entry)[0])
 
     def remember(self, request: bytes, effect: RequestEffect) -> None:
         """Keep the effect of a request beyond the record that shows it."""
@@ -268,8 +268,9 @@ class Stays:
     def add_stay(self, stay: Stay, *, save: bool = True) -> None:
         """Insert a stay whose dot is neither kept nor covered."""
         seq, origin, time, plate, gate, own_cause, extra = stay
-        if extra in _FLAGS_ALONE:
-            stay = (seq, origin, time, plate, gate, own_cause, _FLAGS_ALONE[extra])
+        shared = FLAGS_ALONE.get(extra)
+        if shared is not extra and shared is not None:
+            stay = (seq, origin, time, plate, gate, own_cause, shared)
         cause = stay_cause(stay)
         if save:
             self.journal.records.append(stay)

@@ -7,7 +7,7 @@ type and range by `parse_command`, the only way from an untrusted map to a comma
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from parkingd.core.gates import Fence
 
@@ -198,8 +198,7 @@ class WaitFor:
     conditions: tuple[Condition, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ImportRow:
+class ImportRow(NamedTuple):
     """One car of an import. ``line`` is its number in the file, for reports."""
 
     line: int

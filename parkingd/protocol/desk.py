@@ -153,25 +153,26 @@ class Desk:
         failed = []
         stays = self._shared.replica.state.stays
         physical = self._shared.physical_ms(now)
-        for row in command.rows:
-            plate = normalise_plate(row.plate)
+        for line, text, gate, since_ms, request in command.rows:
+            plate = normalise_plate(text)
             if plate is None:
-                failed.append(RowFailure(row.line, NOT_A_PLATE))
+                failed.append(RowFailure(line, NOT_A_PLATE))
                 continue
-            if not self._is_gate(row.gate):
-                failed.append(RowFailure(row.line, f"there is no gate {row.gate}"))
+            if not self._is_gate(gate):
+                failed.append(RowFailure(line, f"there is no gate {gate}"))
                 continue
-            effect = self._effect(row.request)
-            if effect is not None or stays.visible(plate):
+            effect = self._effect(request)
+            known = stays.stays_of(plate)
+            if effect is not None or (known and stays.visible(plate)):
                 same = effect is None or (effect[1] == VERB_IMPORT and effect[2] == plate)
                 if same:
                     skipped += 1
                 else:
-                    failed.append(RowFailure(row.line, "its request id was used for another"))
+                    failed.append(RowFailure(line, "its request id was used for another"))
                 continue
-            covers = open_dots(stays.stays_of(plate))
-            raw = row.plate if row.plate != plate else None
-            body = Enter(plate, row.gate, row.request, covers, raw, row.since_ms, FLAG_IMPORTED)
+            covers = open_dots(known)
+            raw = text if text != plate else None
+            body = Enter(plate, gate, request, covers, raw, since_ms, FLAG_IMPORTED)
             self._shared.replica.mint(body, physical)
             accepted += 1
         return ImportResult(accepted, skipped, tuple(failed))
@@ -308,7 +309,7 @@ def reused() -> Failure:
 
 def open_dots(stays: tuple[Stay, ...]) -> tuple[Dot, ...]:
     """What an event that closes these stays names, within its limit."""
-    return tuple((stay[1], stay[0]) for stay in stays)[:COVERS_MAX]
+    return tuple([(stay[1], stay[0]) for stay in stays[:COVERS_MAX]])
 
 
 def _stay_s(end_ms: int, since_ms: int | None) -> float | None:

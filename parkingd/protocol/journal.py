@@ -49,9 +49,21 @@ the time at which it came. Else it would outlive the time for which lines are ke
 _FOUNDED_KEYS: Final = ("spaces", "gates", "admission")
 """Settings that a lot has from its founding on."""
 
-_BY_TRACK: Final[Detail] = (("by", "track"),)
-_BY_IMPORT: Final[Detail] = (("by", "import"),)
-_BY_MERGE: Final[Detail] = (("by", "merge"),)
+_ENTERED_FLAGS: Final = FLAG_MERGED | FLAG_IMPORTED | FLAG_ADMITTED
+
+
+def _entered(flags: int) -> tuple[str, Detail]:
+    """Type of a stay with these flags, and how it came."""
+    if flags & FLAG_MERGED:
+        return "entered", (("by", "merge"),)
+    if flags & FLAG_IMPORTED:
+        return "entered", (("by", "import"),)
+    if flags & FLAG_ADMITTED:
+        return "admitted", ()
+    return "entered", (("by", "track"),)
+
+
+_ENTERED: Final = tuple(_entered(flags) for flags in range(_ENTERED_FLAGS + 1))
 
 
 class Journal:
@@ -132,6 +144,7 @@ class Journal:
         wall_ms = self._wall_ms(now)
         latest_ms = wall_ms + AHEAD_MS_MAX
         name_of = self._replica.state.record.name_of
+        names = {origin: name_of(origin) for origin in {event.origin for event in events}}
         add, make, number = self._new.append, Occurrence._make, self.used_seq
         for origin, seq, time, body in events:
             type_, plate, gate, request, detail = _told(body, time)
@@ -144,7 +157,7 @@ class Journal:
                 at_ms = wall_ms
             number += 1
             reason = body.reason or None if isinstance(body, Setting) else None
-            fields = (number, at_ms, type_, plate, gate, name_of(origin), origin, seq, reason)
+            fields = (number, at_ms, type_, plate, gate, names[origin], origin, seq, reason)
             add(make((*fields, request, detail)))
         self.used_seq = number
         self._look_at_cars(now)
@@ -242,15 +255,11 @@ _Told: TypeAlias = tuple[str, str | None, int | None, bytes | None, Detail]
 def _told(body: Body, time: HybridTime) -> _Told:  # noqa: C901 - one arm per kind
     """Type, plate, gate, request and the rest of what an event says."""
     detail: Detail
+    if isinstance(body, Enter):  # nine of ten events
+        plate, gate, cause, _, _, _, flags = body
+        word, detail = _ENTERED[flags & _ENTERED_FLAGS]
+        return word, plate, gate, cause, detail
     match body:
-        case Enter(plate=plate, gate=gate, cause=cause, flags=flags):
-            if flags & FLAG_MERGED:
-                return "entered", plate, gate, cause, _BY_MERGE
-            if flags & FLAG_IMPORTED:
-                return "entered", plate, gate, cause, _BY_IMPORT
-            if flags & FLAG_ADMITTED:
-                return "admitted", plate, gate, cause, ()
-            return "entered", plate, gate, cause, _BY_TRACK
         case Exit(plate=plate, gate=gate, request=request, matched=matched, since=since):
             if matched == MATCHED_NONE:
                 return "unmatched_exit", plate, gate, request, ()

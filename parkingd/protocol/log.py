@@ -7,14 +7,18 @@ rises, and whoever is behind the floor takes a snapshot.
 
 An import fills the log faster than disks and vectors let it empty, and memory that 100,000 small
 objects have taken is not given back when they go. So every stretch of `BLOCK_EVENTS` events of
-one origin that is complete becomes a block: their bytes end to end, a third of the memory.
+one origin that is complete becomes a block: their bytes end to end, a third of the memory, in pages
+of its own that are given back with it. On the heap the blocks of an import of 100,000 left 6 MB of
+holes behind that nothing else filled.
 """
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final
 
 from parkingd.core.causal import CausalContext
@@ -28,19 +32,30 @@ BLOCK_BITS: Final = 8
 BLOCK_EVENTS: Final = 1 << BLOCK_BITS
 """Seqs that differ below this bit share a block. Larger: more work where a floor cuts one."""
 
+_starts: Final = struct.Struct(f"{BLOCK_EVENTS + 1}I")
+_start_and_end: Final = struct.Struct("2I")
+
 
 class _Block:
-    """All the events of one stretch."""
+    """All the events of one stretch: where each begins and the last one ends, then their bytes."""
 
-    __slots__ = ("_bytes", "_starts")
+    __slots__ = ("_memory",)
 
     def __init__(self, events: list[bytes]) -> None:
-        self._bytes = b"".join(events)
-        self._starts = array("I", accumulate(map(len, events), initial=0))
+        starts = list(accumulate(map(len, events), initial=_starts.size))
+        # Not `bytes`: a few pages each, which the kernel has back as soon as the block is dropped.
+        self._memory = mmap(-1, starts[-1], flags=MAP_PRIVATE | MAP_ANONYMOUS)
+        self._memory[:] = b"".join((_starts.pack(*starts), *events))
 
     def event(self, index: int) -> bytes:
-        start, end = self._starts[index : index + 2]
-        return self._bytes[start:end]
+        start, end = _start_and_end.unpack_from(self._memory, 4 * index)
+        return self._memory[start:end]
+
+    def events(self, first: int, last: int) -> list[bytes]:
+        """Those with these indices, both inclusive."""
+        memory = self._memory
+        starts = array("I", memory[4 * first : 4 * (last + 2)])
+        return [memory[start:end] for start, end in pairwise(starts)]
 
 
 class _Origin:
@@ -61,6 +76,20 @@ class _Origin:
         if packed is None and (block := self.blocks.get(seq >> BLOCK_BITS)) is not None:
             packed = block.event(seq % BLOCK_EVENTS)
         return packed
+
+    def following(self, first: int, last: int) -> Iterator[bytes]:
+        """The events from ``first`` to ``last``, up to the first that is not kept."""
+        while first <= last:
+            block = self.blocks.get(first >> BLOCK_BITS)
+            if block is not None:
+                upto = min(last, first | (BLOCK_EVENTS - 1))
+                yield from block.events(first % BLOCK_EVENTS, upto % BLOCK_EVENTS)
+                first = upto + 1
+            elif (packed := self.loose.get(first)) is not None:
+                yield packed
+                first += 1
+            else:
+                return
 
     def add(self, seq: int, packed: bytes) -> bool:
         """Keep an event; False if it is kept already."""
@@ -177,12 +206,12 @@ class EventLog:
         taken: list[bytes] = []
         size = 0
         if events is not None:
-            for seq in range(first, last + 1):
-                packed = events.get(seq)
-                if packed is None or size + len(packed) + EVENT_OVERHEAD_BYTES > bytes_max:
+            for packed in events.following(first, last):
+                size_then = size + len(packed) + EVENT_OVERHEAD_BYTES
+                if size_then > bytes_max:
                     break
                 taken.append(packed)
-                size += len(packed) + EVENT_OVERHEAD_BYTES
+                size = size_then
         return (Run(origin, first, tuple(taken)) if taken else None), size
 
     def missing_runs(

@@ -176,10 +176,11 @@ class Replica:
         """
         fresh: list[Event] = []
         origin = run.origin
-        contains = self.state.context.contains
-        for offset, packed in enumerate(run.events):
-            seq = run.first + offset
-            if contains(origin, seq) or self._is_one_hole_too_many(origin, seq):
+        contains, holes = self.state.context.contains, self.state.context.intervals
+        for seq, packed in enumerate(run.events, start=run.first):
+            if contains(origin, seq):
+                continue
+            if origin in holes and self._is_one_hole_too_many(origin, seq):
                 continue
             if origin == self.id:
                 raise WireError("foreign_dot", "an event of this replica that it never made")

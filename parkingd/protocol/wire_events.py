@@ -87,6 +87,8 @@ def event_of(origin: ReplicaId, seq: int, array: object) -> Event:
 
 def flat_dots(dots: tuple[Dot, ...], own: ReplicaId = 0) -> tuple[int, ...]:
     """The flat form of dots; see `checks.dots`."""
+    if not dots:
+        return ()
     return tuple(number for origin, seq in dots for number in (0 if origin == own else origin, seq))
 
 
@@ -110,6 +112,10 @@ def _enter_fields(origin: ReplicaId, time: int, body: Enter) -> Fields:
     return (KIND_ENTER, time, plate, gate, cause)
 
 
+_PLAIN: Final = ((), None, None)
+"""Covers, raw and since of an entry that says nothing but its flags, as imports make them."""
+
+
 def _enter(fields: Fields, origin: ReplicaId) -> Enter:
     count = len(fields)
     if count < 5:
@@ -122,6 +128,9 @@ def _enter(fields: Fields, origin: ReplicaId) -> Enter:
     plate = checks.plate(plate)
     if count == 5:
         return Enter(plate, gate, cause)
+    if count == 9 and fields[5:8] == _PLAIN:
+        flags = checks.integer(fields[8], 0, FLAGS_MAX, "flags")
+        return Enter(plate, gate, cause, (), None, None, flags)
     return Enter(
         plate,
         gate,

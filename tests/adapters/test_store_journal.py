@@ -138,6 +138,26 @@ def test_lines_are_written_with_what_they_tell_of_or_not_at_all(tmp_path: Path) 
         assert found.lines == many
 
 
+def like(seq: int, **other: object) -> Occurrence:
+    here = FULL._replace(seq=seq, at_ms=WALL_MS + seq, plate=f"P{seq}", gate=seq, event=seq + 9)
+    return here._replace(request=bytes([seq]) * 16, **other)  # type: ignore[arg-type]
+
+
+def test_lines_that_are_nearly_alike_come_back_each_as_it_was(node: Node) -> None:
+    """As many as a batch has are written at once, what they have in common once."""
+    batches = [
+        [like(seq) for seq in range(1, 6)],
+        [like(6), like(7, type="entered")],
+        [like(8), like(9, member="ann")],
+        [like(10), like(11, replica=7)],
+        [like(12), like(13, reason=None)],
+        [like(14), like(15, detail=())],
+    ]
+    for token, lines in enumerate(batches, start=1):
+        node.commit(Persist(journal=tuple(lines), token=token))
+    assert node.lines() == [each for lines in batches for each in lines]
+
+
 def test_a_record_that_is_wiped_leaves_what_happened(node: Node) -> None:
     node.commit(Persist(records=((7, 1, b"car"),), journal=LINES[:2], token=1))
     node.commit(Persist(wipe=True, journal=LINES[2:], token=2))
