@@ -402,7 +402,7 @@ class Checkers:
         parts = [f"{short(run.origin)}.{run.first}-{run.last}" for run in runs]
         context = getattr(message, "context", None)
         if context is not None:
-            held = " ".join(f"{short(p.origin)}:{p.upto}{p.intervals or ''}" for p in context)
+            held = " ".join(f"{short(o)}:{upto}{spans or ''}" for o, upto, spans in context)
             parts.append(f"[{held}]")
         return " ".join(parts) or repr(message)[:160]
 

@@ -152,8 +152,7 @@ def seal_in_one_phase() -> Iterator[None]:
             shared = self._shared
             for replica in self._requests[-1].replicas:
                 if replica not in shared.replica.state.record.seals:
-                    held = self._held(replica)
-                    seal = Seal(replica, held.upto, held.intervals)
+                    seal = Seal(*self._held(replica))
                     shared.replica.mint(seal, shared.physical_ms(now))
         return outcome
 
