@@ -46,6 +46,8 @@ DENIED: Final = "denied"
 NOT_OWNER: Final = "not_owner"
 FAILED: Final = "failed"
 
+ALREADY_INSIDE: Final = "already_inside"
+
 CARS_MAX: Final = 4_096
 """Cars that wait for a decision at one node; more are refused at once."""
 LOOK_AGAIN_MS: Final = 20
@@ -216,7 +218,7 @@ class Entering:
         if not 1 <= car.gate <= min(shared.replica.state.record.gates, GATES_MAX):
             return self._deny(car, "unknown_gate", now)
         is_served = self._is_served(car, now)
-        if (is_served or not self._is_shut(car)) and self._is_repeated(car, now):
+        if (is_served or not self._is_shut(car)) and self._is_repeated(car):
             return True
         if self._gates.is_leaving and not shared.peers_in_lot():
             return self._deny(car, "draining", now)
@@ -253,7 +255,7 @@ class Entering:
         """The owner, which was asked to raise its fence only, has not heard that the car is in."""
         return self._shared.replica.state.stays.request_effect(car.request) is not None
 
-    def _is_repeated(self, car: Car, now: Now) -> bool:
+    def _is_repeated(self, car: Car) -> bool:
         """This request id has had its effect: the same answer, under the claim of today."""
         shared = self._shared
         effect = shared.replica.state.stays.request_effect(car.request)
@@ -279,7 +281,7 @@ class Entering:
         if mode == CLOSED:
             return self._deny(car, "gate_closed", now)
         if stays.visible(car.key):
-            return self._deny(car, "already_inside", now)
+            return self._deny(car, ALREADY_INSIDE, now)
         if mode != OPEN:  # A raised barrier asks nobody whether there is room.
             if self._admission.free <= 0:
                 return self._deny(car, "full", now)
@@ -387,6 +389,9 @@ class Entering:
         assert isinstance(outcome, Decision | Failure), outcome
         if isinstance(outcome, Decision) and outcome.decision == ADMITTED:
             outcome = self._renewed(car, outcome)
+        is_inside = isinstance(outcome, Decision) and outcome.reason == ALREADY_INSIDE
+        if is_inside and self._is_repeated(car):
+            return  # The same request was let in while the disk was busy, by another way.
         if car.handle is not None:
             self._shared.outbox.reply(car.handle, outcome)
         elif isinstance(outcome, Failure):

@@ -166,13 +166,15 @@ class Founding:
             return False
         if self.founded_here:
             return True
-        waited = (
-            self._ready_ms is not None
-            and now.mono_ms >= self._ready_ms + shared.settings.amnesia_check_ms
-        )
+        waited = self.has_waited(now)
         if not own_seq_asked and not waited:
             return False
         return shared.replica.is_join_known or (waited and self._is_alone_for_ever())
+
+    def has_waited(self, now: Now) -> bool:
+        """Whoever is there has had the time to answer."""
+        wait_ms = self._shared.settings.amnesia_check_ms
+        return self._ready_ms is not None and now.mono_ms >= self._ready_ms + wait_ms
 
     def mint_deadline(self, now_ms: int) -> int | None:
         """When `may_mint` may change by itself."""

@@ -408,11 +408,12 @@ class Node:
         return self._founding.may_mint(now, own_seq_asked=self._peering.own_seq_asked)
 
     def _may_claim(self, now: Now) -> bool:
-        """After one exchange with a member; the founder, and who is alone, has nobody to ask."""
+        """After one exchange with a member; the founder has nobody to ask. Nor has who is alone:
+        but the first that it met may just have left, and the others not have answered yet."""
         if not self._may_mint(now):
             return False
         has_asked = self._replication.full_exchanges > 0 or self._founding.founded_here
-        return has_asked or not self._shared.peers_in_lot()
+        return has_asked or (self._founding.has_waited(now) and not self._shared.peers_in_lot())
 
     def _status(self, now: Now) -> Status:
         shared = self._shared

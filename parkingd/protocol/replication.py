@@ -47,6 +47,9 @@ JOIN_SYNC_MS: Final = 100
 """Between exchanges of a joiner until one was full, and as long as its join is on no other disk:
 until then it mints nothing."""
 
+OTHERS_MAX: Final = 3
+"""Members asked for what the log of one does not have; each may send as much as a frame holds."""
+
 SPANS_MAX: Final = 32
 """Holes named in one gap request."""
 
@@ -283,7 +286,7 @@ class Replication:
         context = shared.replica.state.context
         is_behind = reply.behind and not context.covers(theirs)
         if is_behind and reply.nonce > self._joined_nonce:
-            self._fell_short(member, now)
+            self._fell_short(member, theirs, now)
         elif is_behind or (reply.more and fresh):
             self.pull_soon(member)
         else:
@@ -298,11 +301,15 @@ class Replication:
         self._send_back(member, theirs, now)
         self._compare_roots(member, theirs, reply, now)
 
-    def _fell_short(self, member: Member, now: Now) -> None:
-        """Its log does not reach us, as that of one who has just joined. That of another may: a
-        snapshot is taken when none of the others could help, or one has not said so in time."""
+    def _fell_short(self, member: Member, theirs: CausalContext, now: Now) -> None:
+        """Its log does not reach us, as that of one who has just joined. That of another may, and
+        that of the origin first: a snapshot is taken when none of those who were asked could help,
+        or one has not said so in time."""
         if self._short_log is None:
+            context = self._shared.replica.state.context
             others = [m for m in self._shared.peers_in_lot() if m is not member]
+            others.sort(key=lambda m: not context.missing(theirs, m.replica))
+            del others[OTHERS_MAX:]
             self._short_log = ShortLog(member.name, now.mono_ms, {m.name for m in others})
             for other in others:
                 self.pull_soon(other)

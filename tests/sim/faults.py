@@ -378,7 +378,7 @@ def leaving_without_a_hand_over() -> Iterator[None]:
 def an_enter_is_not_remembered() -> Iterator[None]:
     """A repeated question is a new question: one car, two records."""
 
-    def never(self: Entering, car: Any, now: Any) -> bool:
+    def never(self: Entering, car: Any) -> bool:
         return False
 
     with replaced(Entering, "_is_repeated", never):

@@ -3,8 +3,9 @@
 Three ways lead from node to node, as in the product: a request to an address arrives at a ROUTER
 and carries a route back; an answer along a route arrives at the process that asked, or nowhere;
 what is published arrives at whoever subscribed to its address. Cuts stop all three, at the moment
-of arrival, so that an old frame cannot slip through one. A published frame is encoded and decoded
-once and the message object is shared by its receivers: messages are immutable.
+of arrival, so that an old frame cannot slip through one. A frame that is heard again is heard by
+the process that it was sent to: its key belongs to one connection. A published frame is encoded
+and decoded once and the message object is shared by its receivers: messages are immutable.
 
 A machine that runs refuses connections where no process listens, a paused process does not, and a
 machine without power says nothing at all.
@@ -186,7 +187,8 @@ class Network:
             at(at_ms + int(dice() * 50), arrive, source, target, process, sender, message)
         if self._replay and dice() < self._replay:
             late_ms = int(dice() * self._replay_ms_max)
-            at(at_ms + late_ms, arrive, source, target, process, sender, message)
+            heard = target.process if process == ANY_PROCESS else process
+            at(at_ms + late_ms, arrive, source, target, heard, sender, message)
 
     def _delay_ms(self) -> int:
         """At least the base, and then as waiting times are distributed: exponentially."""

@@ -48,7 +48,7 @@ class Options:
     loss: float
     duplication: float
     replay: float
-    """An old frame is heard again, up to `replay_ms_max` later."""
+    """The same process hears an old frame again, up to `replay_ms_max` later."""
     replay_ms_max: int
     # schedules; 0 = never
     partition_every_ms: int

@@ -240,6 +240,24 @@ def test_a_question_that_was_denied_and_comes_again_late_lets_nobody_in() -> Non
     assert b.node.counters["enter_asks_repeated"] == 1
 
 
+def test_a_denial_that_waits_for_the_disk_is_not_told_when_the_same_request_was_let_in() -> None:
+    """b has not heard yet that the car has left, and its disk is slow; the client asks again."""
+    stage = Stage()
+    a, b, _ = stage.found("a", "b", "c")
+    gate = gate_of(b)
+    a.track("KA1")
+    b.commits = False
+    b.submit(Track("KB1", gate, None))
+    first = ask_in(b, "KA1", gate, REQUEST)
+    a.exit("KA1")
+    again = ask_in(b, "KA1", gate, REQUEST)
+    assert outcome(b, first) is outcome(b, again) is None
+    b.commits = True
+    b.persist()
+    assert [decision(b, each).decision for each in (first, again)] == ["admitted", "admitted"]
+    assert len(b.shown("KA1")) == 1
+
+
 def test_at_the_deadline_the_answer_is_no_owner_with_the_id_to_repeat() -> None:
     stage = Stage()
     a, b, _ = stage.found("a", "b", "c")

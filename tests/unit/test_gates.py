@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parkingd.protocol.commands import Condition, Leave, SetGates, Track, WaitFor
-from parkingd.protocol.messages import Delta, Pull, PullReply
+from parkingd.protocol.messages import Delta, Goodbye, Pull, PullReply
 from parkingd.protocol.outcomes import Change, Wait
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
@@ -93,6 +93,26 @@ def test_a_restarted_node_claims_nothing_before_one_exchange() -> None:
     stage.release()
     wait_until(stage, lambda: bool(serves(a)))
     assert is_whole([a, b])
+
+
+def test_a_restarted_node_is_not_alone_because_the_first_that_it_met_has_left() -> None:
+    """b left before it had answered what a lacks; c, which serves a gate that was a's, is slow."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    a.stop()
+    stage.pass_ms(3_000)
+    stage.holds = (PullReply, Delta)
+    stage.cuts.add(frozenset(("a", "c")))
+    a.start(knows=["b", "c"])
+    wait_until(stage, lambda: states(a) == {"b": "alive"})
+    a.receive(b.sender(None), Goodbye(b.node.durable_seq))
+    b.stop()
+    stage.pass_ms(1_000)
+    assert states(a) == {"b": "left"}
+    assert a.node.counters["gates_claimed"] == 0
+    stage.heal()
+    stage.release()
+    wait_until(stage, lambda: is_whole([a, c]))
 
 
 def test_a_restarted_node_that_is_alone_claims_its_gates_anew_at_a_higher_epoch() -> None:
