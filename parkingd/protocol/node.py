@@ -47,7 +47,7 @@ from parkingd.protocol.facts import (
 )
 from parkingd.protocol.forgetting import Fences
 from parkingd.protocol.founding import Founding
-from parkingd.protocol.gates import CONTESTED, UNOWNED, Gates
+from parkingd.protocol.gates import Gates
 from parkingd.protocol.intake import Intake
 from parkingd.protocol.leaving import Leaving
 from parkingd.protocol.lookout import Lookout
@@ -79,19 +79,18 @@ from parkingd.protocol.messages import (
     let_go,
 )
 from parkingd.protocol.outbox import NOTHING
-from parkingd.protocol.outcomes import Status
+from parkingd.protocol.pausing import Pausing
 from parkingd.protocol.peering import Peering
+from parkingd.protocol.pulse import Pulse
 from parkingd.protocol.replica import Replica
 from parkingd.protocol.replication import Replication
 from parkingd.protocol.reports import Reports
+from parkingd.protocol.retiring import Retiring
 from parkingd.protocol.roots import Roots
-from parkingd.protocol.settings import DAY_MS, NodeSettings
+from parkingd.protocol.settings import NodeSettings
 from parkingd.protocol.shared import Shared
 from parkingd.protocol.snapshots import Snapshots
 from parkingd.protocol.waits import Waits
-
-RETIRING_MS: Final = 5_000
-"""How often letting go of an id is tried again."""
 
 HOUSEKEEPING_MS: Final = 1_000
 """Collection, trimming and forgetting: each is cheap when there is nothing to do."""
@@ -131,9 +130,6 @@ class Node:
         self._now = now
         for number, warning in enumerate(stored.warnings):
             shared.warnings[f"store_{number}"] = warning
-        self._retired, self._orphaned = retired, orphaned
-        self._next_retiring_ms = now.mono_ms
-        self._started_ms = now.mono_ms
         self._founding = Founding(shared)
         self._membership = Membership(shared, now)
         self._gates = Gates(shared, self._membership, self._may_claim)
@@ -153,10 +149,17 @@ class Node:
             diverged=self._replicas_differ,
         )
         self._snapshots = Snapshots(shared, pause=self._pause, joined=self._snapshot_ended)
+        self._pausing = Pausing(
+            shared, self._membership, self._gates, self._replication, flush=self._pull_all
+        )
         self._leaving = Leaving(shared, self._replication, self._gates)
+        self._pulse = Pulse(shared, self._membership, self._gates, self._leaving, now)
+        self._retiring = Retiring(
+            shared, self._fences, self._may_let_go, retired=retired, orphaned=orphaned, now=now
+        )
         self._admission = Admission(shared, self._replication.pull, self._gates.claimants)
         self._entering = Entering(shared, self._gates, self._admission, self._may_mint)
-        self._reports = Reports(shared, self._membership, self._gates)
+        self._reports = Reports(shared, self._membership, self._gates, now)
         self._lookout = Lookout(shared, self._reports, now)
         self._roots = Roots(shared)
         self._intake = Intake(
@@ -184,11 +187,7 @@ class Node:
         )
         self._joined_deadlines = (self._gates.next_deadline, self._fences.next_deadline)
         """Of what rests while a snapshot is joined."""
-        self._exchanges_at_stop = 0
-        self._woke_ms = 0
         self._behind_of: str | None = None
-        self._beat = 0
-        self._next_beat_ms = now.mono_ms
         self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
         self._discovered = False
         self._has_said_goodbye = False
@@ -390,7 +389,8 @@ class Node:
             case AskToEnter():
                 self._entering.take(handle, command, deadline_ms, now)
             case ReadStatus():
-                self._shared.outbox.reply(handle, self._status(now))
+                status = self._reports.status(now, synced=self.is_synced(), ready=self.is_ready())
+                self._shared.outbox.reply(handle, status)
             case ReadMembers():
                 self._shared.outbox.reply(handle, self._reports.members(now))
             case ReadCandidates():
@@ -407,6 +407,9 @@ class Node:
             return False
         return self._founding.may_mint(now, own_seq_asked=self._peering.own_seq_asked)
 
+    def _may_let_go(self, now: Now) -> bool:
+        return not self._leaving.is_leaving and self._may_mint(now)
+
     def _may_claim(self, now: Now) -> bool:
         """After one exchange with a member; the founder has nobody to ask. Nor has who is alone:
         but the first that it met may just have left, and the others not have answered yet."""
@@ -414,29 +417,6 @@ class Node:
             return False
         has_asked = self._replication.full_exchanges > 0 or self._founding.founded_here
         return has_asked or (self._founding.has_waited(now) and not self._shared.peers_in_lot())
-
-    def _status(self, now: Now) -> Status:
-        shared = self._shared
-        rows = self._reports.gates(now)
-        return Status(
-            shared.replica_id,
-            shared.incarnation,
-            self.settings.cluster,
-            (now.mono_ms - self._started_ms) / 1000,
-            self.is_synced(),
-            self.is_ready(),
-            self.state.root().hex(),
-            self._reports.lot() if shared.has_lot else None,
-            tuple(self._reports.member_counts().items()),
-            self.state.record.gates,
-            tuple(row.gate for row in rows if row.owner == self.settings.name),
-            tuple(row.gate for row in rows if row.state == UNOWNED),
-            tuple(row.gate for row in rows if row.state == CONTESTED),
-            self._reports.warnings(rows, now),
-            tuple(sorted(shared.counters.items())),
-            shared.journal.told_seq,
-            self.settings.journal_ms // DAY_MS,
-        )
 
     def unanswered(self) -> list[tuple[int, Command, int]]:
         """Requests not begun yet, with their deadlines: the node that follows takes them."""
@@ -596,22 +576,21 @@ class Node:
             shared.warnings["lots_merged"] = LOTS_MERGED
         if not self._snapshots.is_joining:
             self._fences.tick(now)
-            self._retire_ids(now)
-            self._resume(now)
+            self._retiring.tick(now)
+            self._pausing.resume(now)
             self._gates.tick(now)
             self._entering.has_news |= self._gates.has_changed
             self._gates.has_changed = False
             self._admission.tick(now)
         self._entering.look_again(now)
         self._leaving.tick(now)
-        if now.mono_ms >= self._next_beat_ms or self._membership.beat_wanted:
-            self._publish_heartbeat(now)
+        self._pulse.tick(now)
         if now.mono_ms >= self._next_housekeeping_ms:
             self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
             if not self._snapshots.is_joining:
                 shared.replica.housekeep()
                 self._lookout.look(now)
-                self._forget_ephemeral(now)
+                self._retiring.forget_ephemeral(now)
         self._intake.send_pages()
         self._roots.tick(now)
 
@@ -620,29 +599,9 @@ class Node:
     def _begin(self, now: Now) -> None:
         """Every verb begins here: the first after a pause notices it."""
         self._now = now
-        paused_ms = self._membership.active(now)
-        if paused_ms:
-            self._gates.unsettle(now)
-        if paused_ms > self.settings.pause_stop_ms:
-            self._is_eventful = True
-            self._shared.outbox.notice(Level.WARNING, "paused", ms=paused_ms)
-            self._gates.stop()
-            self._replication.forget_pulls()
-            self._exchanges_at_stop = self._replication.full_exchanges
-            self._woke_ms = now.mono_ms
+        if self._pausing.begin(now):
             self._is_due_known = False
-            self._pull_all()
-
-    def _resume(self, now: Now) -> None:
-        """After a long pause: an exchange has told what happened, or all others are dead to us, and
-        what is in the sockets has been read: it may say that they are back. To fall silent is not
-        enough: it may be we who are cut off, and they serve our gates."""
-        if not self._gates.is_stopped:
-            return
-        has_read = now.mono_ms - self._woke_ms >= self.settings.pause_quiet_ms
-        is_alone = has_read and not self._gates.is_accompanied()
-        if is_alone or self._replication.full_exchanges > self._exchanges_at_stop:
-            self._gates.resume(now)
+            self._is_eventful = True
 
     def is_joined(self) -> bool:
         """Everything a member had when it first answered is here."""
@@ -674,60 +633,6 @@ class Node:
             reason = "silent" if member.refused_ms is None else "refused"
         self._shared.journal.note_member(f"member_{member.state.value}", member, now, reason)
 
-    def _publish_heartbeat(self, now: Now) -> None:
-        settings, shared = self.settings, self._shared
-        jitter = shared.rng.uniform(1 - settings.heartbeat_jitter, 1 + settings.heartbeat_jitter)
-        self._next_beat_ms = now.mono_ms + round(settings.heartbeat_ms * jitter)
-        self._membership.beat_wanted = False
-        self._beat += 1
-        head = shared.replica.durable_seq if shared.lot is not None else 0
-        shared.outbox.publish(
-            Heartbeat(
-                self._beat,
-                head,
-                now.wall_ms,
-                self._membership.refutation,
-                self._leaving.is_leaving,
-                self._membership.suspicions(now),
-                self._gates.named(now),
-            )
-        )
-
-    def _retire_ids(self, now: Now) -> None:
-        """Finish letting go: of own earlier ids; and, at the lowest living replica, of those whose
-        fence nobody follows up (its asker was refused, or is gone)."""
-        if now.mono_ms < self._next_retiring_ms or not self._may_mint(now):
-            return
-        if self._leaving.is_leaving:
-            return
-        self._next_retiring_ms = now.mono_ms + RETIRING_MS
-        ids = set(self._retired)
-        if self._is_lowest_alive():
-            ids.update(self.state.fenced_replicas())
-            self._fences.mend_seals(now)
-        if ids:
-            self._fences.retire(tuple(sorted(ids)), now, unheard=self._orphaned)
-
-    def _is_lowest_alive(self) -> bool:
-        return all(self.replica_id < m.replica for m in self._shared.peers_in_lot())
-
-    def _forget_ephemeral(self, now: Now) -> None:
-        """An ephemeral member that died long ago is let go by the lowest living replica."""
-        if not self._is_lowest_alive() or not self._may_mint(now) or self._leaving.is_leaving:
-            return
-        limit = now.mono_ms - self.settings.ephemeral_forget_ms
-        for member in self._shared.members.all():
-            record = self.state.record
-            if (
-                member.ephemeral
-                and member.state is not MemberState.ALIVE
-                and member.last_heard_ms < limit
-                and member.replica not in record.seals
-                and member.replica not in record.fences
-                and member.replica in record.names
-            ):
-                self._fences.forget(None, member.name, now)
-
     def next_deadline(self) -> int:
         """When `tick` wants to be called, monotonic milliseconds; in the past means at once."""
         if not self._is_due_known:
@@ -738,7 +643,7 @@ class Node:
     def _earliest_deadline(self) -> int:
         now_ms = self._now.mono_ms
         # Housekeeping is done with the heartbeat that follows.
-        due_ms = now_ms if self._membership.beat_wanted else self._next_beat_ms
+        due_ms = self._pulse.next_deadline(now_ms)
         deadlines = self._deadlines
         if not self._snapshots.is_joining:
             deadlines += self._joined_deadlines

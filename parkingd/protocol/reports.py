@@ -25,7 +25,7 @@ from parkingd.core.registers import HELD_KEYS, OPEN, Thresholds
 from parkingd.core.stays import stay_since_ms
 from parkingd.protocol.codec import unpack_event_untrusted
 from parkingd.protocol.desk import invalid_plate
-from parkingd.protocol.gates import Gates
+from parkingd.protocol.gates import CONTESTED, UNOWNED, Gates
 from parkingd.protocol.members import GONE, Member, MemberState
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.outbox import STORAGE_WARNING
@@ -37,10 +37,12 @@ from parkingd.protocol.outcomes import (
     Lot,
     MemberList,
     MemberRow,
+    Status,
     Vehicle,
     VehicleList,
     VehicleRow,
 )
+from parkingd.protocol.settings import DAY_MS
 from parkingd.protocol.shared import Shared
 
 PAGE_ROWS: Final = 2_000
@@ -53,10 +55,36 @@ BLOCKED_MARKS: Final = 1_000
 class Reports:
     """Reads of one node."""
 
-    def __init__(self, shared: Shared, membership: Membership, gates: Gates) -> None:
+    def __init__(self, shared: Shared, membership: Membership, gates: Gates, now: Now) -> None:
         self._shared = shared
         self._membership = membership
         self._gates = gates
+        self._started_ms = now.mono_ms
+
+    def status(self, now: Now, *, synced: bool, ready: bool) -> Status:
+        """How this node sees itself and its cluster. See `Node.is_synced` and `Node.is_ready`."""
+        shared, state = self._shared, self._shared.replica.state
+        settings = shared.settings
+        rows = self.gates(now)
+        return Status(
+            shared.replica_id,
+            shared.incarnation,
+            settings.cluster,
+            (now.mono_ms - self._started_ms) / 1000,
+            synced,
+            ready,
+            state.root().hex(),
+            self.lot() if shared.has_lot else None,
+            tuple(self.member_counts().items()),
+            state.record.gates,
+            tuple(row.gate for row in rows if row.owner == settings.name),
+            tuple(row.gate for row in rows if row.state == UNOWNED),
+            tuple(row.gate for row in rows if row.state == CONTESTED),
+            self.warnings(rows, now),
+            tuple(sorted(shared.counters.items())),
+            shared.journal.told_seq,
+            settings.journal_ms // DAY_MS,
+        )
 
     def lot(self) -> Lot:
         """Spaces, cars and state. There must be a lot."""
