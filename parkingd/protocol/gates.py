@@ -60,6 +60,8 @@ CONTESTED_AGAIN_MS: Final = 10_000
 RETRY_MS: Final = 100
 LOOK_MS: Final = 400
 """How often the plan is looked at when nothing has happened: for what only the time brings."""
+CALM_LOOK_MS: Final = 1_000
+"""The same while every gate has a living owner and nobody has two more than another."""
 RAN_SHARE: Final = 0.5
 """Of the heartbeats it should have sent while unheard: with more, it ran and was cut off."""
 LOOK_BACK_MS: Final = 2_000
@@ -450,6 +452,8 @@ class Gates:
             self._take_back(live, now)
             if self._unnamed or self._hearsay or not self._is_calm:
                 self._share(live, now)
+            elif not self._released_ms:
+                self._next_ms = now.mono_ms + CALM_LOOK_MS
 
     def _accept(self, now: Now) -> None:
         own = self._shared.settings.name
