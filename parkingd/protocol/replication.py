@@ -291,7 +291,9 @@ class Replication:
             self.pull_soon(member)
         else:
             self._looked(member)
-        if context.covers(theirs):
+        # Our join is on some disk: whoever lacks it has not got the record itself yet.
+        is_joiner = shared.replica.is_join_known and not theirs.contains(shared.replica_id, 1)
+        if context.covers(theirs) and not is_joiner:
             self.full_exchanges += 1
             member.synced_ms = now.mono_ms
             # What a member holds in memory only, a crash would let it forget.

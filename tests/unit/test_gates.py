@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parkingd.protocol.commands import Condition, Leave, SetGates, Track, WaitFor
-from parkingd.protocol.messages import Delta, Goodbye, Pull, PullReply
+from parkingd.protocol.messages import Delta, Goodbye, Pull, PullReply, SnapshotRequest
 from parkingd.protocol.outcomes import Change, Wait
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
@@ -93,6 +93,26 @@ def test_a_restarted_node_claims_nothing_before_one_exchange() -> None:
     stage.release()
     wait_until(stage, lambda: bool(serves(a)))
     assert is_whole([a, b])
+
+
+def test_an_exchange_with_one_that_has_nothing_yet_is_none() -> None:
+    """a starts again and hears c only, which has just joined and waits for its snapshot."""
+    stage = Stage()
+    a, b = stage.found("a", "b")
+    a.stop()
+    stage.pass_ms(3_000)
+    stage.holds = (SnapshotRequest,)
+    stage.cuts.add(frozenset(("a", "b")))
+    c = stage.box("c", 3).start(knows=["b"])
+    stage.pass_ms(300)
+    a.start(knows=["c"])
+    stage.pass_ms(1_500)
+    assert states(a) == {"c": "alive"}
+    assert a.node.counters["gates_claimed"] == 0
+    stage.heal()
+    stage.release()
+    stage.pass_ms(10_000)
+    assert is_whole([a, b, c])
 
 
 def test_a_restarted_node_is_not_alone_because_the_first_that_it_met_has_left() -> None:
