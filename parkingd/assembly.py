@@ -136,7 +136,7 @@ def describe_start(config: Config, own: Endpoint, cookie: Cookie) -> Started:
         config.name,
         config.cluster,
         replica_hex(own.replica),
-        tuple(str(Address(host, own.port)) for host in own.addresses),
+        tuple(_listening(own)),
         own.pub_port,
         str(config.control_path),
         cookie.origin,
@@ -145,3 +145,20 @@ def describe_start(config: Config, own: Endpoint, cookie: Cookie) -> Started:
         f"{config.spaces} spaces, {config.gates} gates if this node founds the lot",
         source_names(config),
     )
+
+
+def logged_start(config: Config, own: Endpoint) -> dict[str, object]:
+    """What the log says of the same."""
+    return {
+        "name": config.name,
+        "cluster": config.cluster,
+        "replica": replica_hex(own.replica),
+        "port": own.port,
+        "cookie": own.keys.fingerprint,
+        "addresses": _listening(own),
+        "data": str(config.data_dir) if config.data_dir is not None else None,
+    }
+
+
+def _listening(own: Endpoint) -> list[str]:
+    return [str(Address(host, own.port)) for host in own.addresses]
