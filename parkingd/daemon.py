@@ -27,7 +27,7 @@ from parkingd.adapters.current_store import CurrentStore
 from parkingd.adapters.data_dir import DataDir
 from parkingd.adapters.direct import DirectAnswers
 from parkingd.adapters.discovery.addresses import advertised_addresses
-from parkingd.adapters.discovery.proposals import Proposals
+from parkingd.adapters.discovery.search import Search
 from parkingd.adapters.journal import JournalReader
 from parkingd.adapters.keys import Cookie, derive_keys, load_cookie
 from parkingd.adapters.ops.extra import require_extra
@@ -39,7 +39,6 @@ from parkingd.adapters.transport.monitor import LinkState
 from parkingd.adapters.transport.transport import Transport
 from parkingd.assembly import (
     Endpoint,
-    Source,
     Started,
     chosen_founding_keys,
     describe_start,
@@ -56,15 +55,7 @@ from parkingd.execution import MANAGER_HANDLE, OWN_HANDLE, EffectExecutor
 from parkingd.protocol.codec import decode_untrusted, encode
 from parkingd.protocol.commands import Command, Leave, ReadStatus
 from parkingd.protocol.effects import StartOver, StartOverReason, StoredState
-from parkingd.protocol.facts import (
-    Candidate,
-    ConnectionFailed,
-    DiscoveryReady,
-    Fact,
-    Finding,
-    LinkFailure,
-    Persisted,
-)
+from parkingd.protocol.facts import ConnectionFailed, Fact, LinkFailure, Persisted
 from parkingd.protocol.members import MemberState
 from parkingd.protocol.messages import Address, Message, Refused, Route, Sender
 from parkingd.protocol.node import Node
@@ -107,15 +98,13 @@ class Daemon:
         self._config = config
         self._announce = announce
         self._announce_found = announce_found
-        self._proposals = Proposals()
+        self._search = Search(self._observe)
         self._pump_planned = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_ms = 0
         self._start_overs = 0
         self._retired: list[ReplicaId] = []
         self._orphaned: list[ReplicaId] = []
-        self._discovered: DiscoveryReady | None = None
-        self._sources: list[Source] = []
         self._manager = ServiceManager.from_environment(os.environ)
         self._ops: OpsService | None = None
         self._ticked_ms = 0
@@ -197,7 +186,7 @@ class Daemon:
                 self._manager.stopping()
                 discovering.cancel()
                 await asyncio.wait({discovering}, timeout=1.0)
-                await self._stop_sources()
+                await self._search.stop()
                 if self._ops is not None:
                     await self._ops.stop()
                 if self._timer is not None:
@@ -226,7 +215,7 @@ class Daemon:
             node=self._node,
             now=read_now(),
             ticked_ms=self._ticked_ms,
-            is_discovered=self._discovered is not None,
+            is_discovered=self._search.is_ready,
             started_s=self._started_s,
             network=self._transport.counters,
             control=self._control.counters,
@@ -271,11 +260,8 @@ class Daemon:
         )
 
     async def _discover(self, keys: KeyPair) -> None:
-        self._sources = list(make_sources(self._config, self._endpoint(keys), self._is_alone))
-        await asyncio.gather(*(source.start(self._on_finding) for source in self._sources))
-        self._discovered = DiscoveryReady(patient=is_patient(self._config))
-        self._node.observe(self._discovered, read_now())
-        self._plan_pump()
+        sources = make_sources(self._config, self._endpoint(keys), self._is_alone)
+        await self._search.start(sources, patient=is_patient(self._config))
         await asyncio.sleep(FOUND_WAIT_S)
         self._announce_found([f"{m.name} at {m.address}" for m in self._node.members])
         while True:
@@ -284,10 +270,6 @@ class Daemon:
 
     def _is_alone(self) -> bool:
         return not any(member.state is MemberState.ALIVE for member in self._node.members)
-
-    async def _stop_sources(self) -> None:
-        if self._sources:
-            await asyncio.gather(*(source.stop() for source in self._sources))
 
     def _leave(self) -> None:
         self._submit(OWN_HANDLE, Leave(), 10_000)
@@ -333,11 +315,6 @@ class Daemon:
         key = f"refused_{reason}"
         counters[key] = counters.get(key, 0) + 1
         _log.info("refused", extra={"values": {"reason": reason}, "limit_key": key})
-
-    def _on_finding(self, finding: Finding) -> None:
-        if isinstance(finding, Candidate):
-            finding = self._proposals.heard(finding)
-        self._observe(finding)
 
     def _observe(self, fact: Fact) -> None:
         self._node.observe(fact, read_now())
@@ -440,10 +417,8 @@ class Daemon:
         used_seq = self._node.journal_seq
         self._make_node(replace(stored, journal_seq=max(stored.journal_seq, used_seq)))
         self._journal.start_over()
-        for candidate in self._proposals.all():
-            self._node.observe(candidate, read_now())
-        if self._discovered is not None:
-            self._node.observe(self._discovered, read_now())
+        for fact in self._search.known():
+            self._node.observe(fact, read_now())
         for handle, command, deadline_ms in waiting:
             self._node.submit(handle, command, deadline_ms, read_now())
         self._plan_pump()
