@@ -6,32 +6,21 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from parkingd import __version__
 from parkingd.adapters.discovery.addresses import LOOPBACK
 from parkingd.adapters.discovery.local import AddressFile, LocalSource
+from parkingd.adapters.discovery.search import Source
 from parkingd.adapters.discovery.static import StaticSource
 from parkingd.adapters.keys import Cookie
 from parkingd.adapters.transport.curve import KeyPair
 from parkingd.config import Config
 from parkingd.core.ids import ReplicaId, replica_hex
 from parkingd.core.registers import Thresholds
-from parkingd.protocol.facts import Finding
 from parkingd.protocol.messages import Address
 from parkingd.protocol.settings import DAY_MS, NodeSettings
 
 FOUNDING_KEYS = ("spaces", "gates", "admission", *Thresholds._fields)
-
-
-class Source(Protocol):
-    """Where candidate addresses come from."""
-
-    async def start(self, found: Callable[[Finding], None]) -> None:
-        """Propose what is known now, and go on in the background; bounded at 6 s."""
-
-    async def stop(self) -> None:
-        """Say goodbye; bounded at 1 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +125,7 @@ def describe_start(config: Config, own: Endpoint, cookie: Cookie) -> Started:
         config.name,
         config.cluster,
         replica_hex(own.replica),
-        tuple(str(Address(host, own.port)) for host in own.addresses),
+        tuple(_listening(own)),
         own.pub_port,
         str(config.control_path),
         cookie.origin,
@@ -145,3 +134,20 @@ def describe_start(config: Config, own: Endpoint, cookie: Cookie) -> Started:
         f"{config.spaces} spaces, {config.gates} gates if this node founds the lot",
         source_names(config),
     )
+
+
+def logged_start(config: Config, own: Endpoint) -> dict[str, object]:
+    """What the log says of the same."""
+    return {
+        "name": config.name,
+        "cluster": config.cluster,
+        "replica": replica_hex(own.replica),
+        "port": own.port,
+        "cookie": own.keys.fingerprint,
+        "addresses": _listening(own),
+        "data": str(config.data_dir) if config.data_dir is not None else None,
+    }
+
+
+def _listening(own: Endpoint) -> list[str]:
+    return [str(Address(host, own.port)) for host in own.addresses]

@@ -5,8 +5,7 @@ node; the effects of all that came in one turn of the loop are taken together an
 their order: to the disk, to the network, to clients, to the log. The daemon decides nothing
 about parking; it owns sockets, the store, discovery and the way in and out.
 
-An exception in a callback, a task or a thread is a bug: it stops the loop and ends the process
-with its traceback reported by the command, because half a daemon is worse than none.
+What ends it stands in `ending`, how an effect becomes an act in `execution`.
 """
 
 from __future__ import annotations
@@ -17,74 +16,49 @@ import gc
 import logging
 import os
 import secrets
-import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Final
 
-from parkingd import __version__
-from parkingd.adapters.clock import read_now, wall_ms
+from parkingd.adapters.clock import read_now
 from parkingd.adapters.control import ControlServer
+from parkingd.adapters.current_store import CurrentStore
 from parkingd.adapters.data_dir import DataDir
+from parkingd.adapters.direct import DirectAnswers
 from parkingd.adapters.discovery.addresses import advertised_addresses
-from parkingd.adapters.discovery.proposals import Proposals
+from parkingd.adapters.discovery.search import Search
 from parkingd.adapters.journal import JournalReader
 from parkingd.adapters.keys import Cookie, derive_keys, load_cookie
 from parkingd.adapters.ops.extra import require_extra
 from parkingd.adapters.ops.sight import Inside
-from parkingd.adapters.review import write_review
 from parkingd.adapters.rundir import ControlLock
-from parkingd.adapters.sdnotify import ServiceManager, status_line
-from parkingd.adapters.store import EphemeralStore, SqliteStore
-from parkingd.adapters.succession import begin_again
+from parkingd.adapters.sdnotify import ServiceManager
 from parkingd.adapters.transport.curve import KeyPair
 from parkingd.adapters.transport.monitor import LinkState
 from parkingd.adapters.transport.transport import Transport
 from parkingd.assembly import (
     Endpoint,
-    Source,
     Started,
     chosen_founding_keys,
     describe_start,
     is_patient,
+    logged_start,
     make_sources,
     node_settings,
 )
 from parkingd.config import Config
 from parkingd.core.ids import ReplicaId
+from parkingd.ending import Ending
 from parkingd.errors import ConfigError, StorageError, WireError
+from parkingd.execution import MANAGER_HANDLE, OWN_HANDLE, EffectExecutor
 from parkingd.protocol.codec import decode_untrusted, encode
-from parkingd.protocol.command_parsing import Backup, Direct, ReadJournal, Version
 from parkingd.protocol.commands import Command, Leave, ReadStatus
-from parkingd.protocol.effects import (
-    Disconnect,
-    Effects,
-    Persist,
-    Probe,
-    Publish,
-    Reply,
-    Send,
-    StartOver,
-    StartOverReason,
-    StoredState,
-    Subscribe,
-)
-from parkingd.protocol.facts import (
-    Candidate,
-    ConnectionFailed,
-    DiscoveryReady,
-    Fact,
-    Finding,
-    LinkFailure,
-    Persisted,
-)
+from parkingd.protocol.effects import StartOver, StartOverReason, StoredState
+from parkingd.protocol.facts import ConnectionFailed, Fact, LinkFailure, Persisted
 from parkingd.protocol.members import MemberState
-from parkingd.protocol.messages import WIRE_VERSION, Address, Message, Refused, Route, Sender
+from parkingd.protocol.messages import Address, Message, Refused, Route, Sender
 from parkingd.protocol.node import Node
-from parkingd.protocol.outcomes import ErrorCode, Failure, Status
 
 if TYPE_CHECKING:
     from parkingd.adapters.ops.service import OpsService
@@ -92,7 +66,6 @@ if TYPE_CHECKING:
 START_OVERS_MAX: Final = 8
 """New replica ids in one run; more than that is a fault that a further one will not mend."""
 
-STORE_CLOSE_S: Final = 3.0
 COLLECTOR_THRESHOLDS: Final = (50_000, 20, 100)
 """The collector walks the two large dicts of the record at every full round: 0.2 s at 600,000 cars.
 There are hardly any cycles to find, so it may look a hundred times less often."""
@@ -100,11 +73,6 @@ There are hardly any cycles to find, so it may look a hundred times less often."
 LOCK_REFRESH_S: Final = 3_600.0
 FOUND_WAIT_S: Final = 0.4
 """After the first discovery round: time for hellos, before it is said who was found."""
-
-OWN_HANDLE: Final = -1
-"""Handle of the `Leave` that a signal submits: nobody waits for its reply."""
-MANAGER_HANDLE: Final = -2
-"""Handle of the status that the service manager is told."""
 
 _log = logging.getLogger("parkingd")
 
@@ -130,18 +98,13 @@ class Daemon:
         self._config = config
         self._announce = announce
         self._announce_found = announce_found
-        self._proposals = Proposals()
+        self._search = Search(self._observe)
         self._pump_planned = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_ms = 0
         self._start_overs = 0
         self._retired: list[ReplicaId] = []
         self._orphaned: list[ReplicaId] = []
-        self._last_token = 0
-        self._discovered: DiscoveryReady | None = None
-        self._sources: list[Source] = []
-        self._is_signalled = False
-        self._is_serving = False
         self._manager = ServiceManager.from_environment(os.environ)
         self._ops: OpsService | None = None
         self._ticked_ms = 0
@@ -153,31 +116,24 @@ class Daemon:
         """Start, serve, leave."""
         config = self._config
         self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._loop.set_exception_handler(self._callback_failed)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._signalled)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # As nohup has it.
-            self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        self._ending = Ending(self._loop, self._leave)
         if config.ops is not None:
             require_extra()
         with contextlib.ExitStack() as undo:
             undo.callback(self._manager.close)
-            undo.callback(setattr, threading, "excepthook", threading.excepthook)
-            threading.excepthook = self._thread_failed
+            undo.enter_context(self._ending.watching_threads())
             lock = ControlLock.acquire(config.control_path)
             undo.callback(lock.release)
             self._lock = lock
             cookie = load_cookie(text=config.cookie, file=config.cookie_file, home=config.home)
             deriving = self._loop.run_in_executor(None, derive_keys, cookie.text, config.cluster)
-            self._data_dir: DataDir | None = None
+            data_dir: DataDir | None = None
             if config.data_dir is not None:
-                self._data_dir = DataDir.open(
-                    config.data_dir, cluster=config.cluster, name=config.name
-                )
-                undo.callback(self._data_dir.close)
-            stored = self._open_store()
-            undo.callback(lambda: self._store.close(STORE_CLOSE_S))
+                data_dir = DataDir.open(config.data_dir, cluster=config.cluster, name=config.name)
+                undo.callback(data_dir.close)
+            self._store = CurrentStore(self._loop, data_dir, self._observe)
+            stored = self._store.open()
+            undo.callback(self._store.close)
             keys = await deriving
             self._transport = Transport(
                 self._loop,
@@ -195,28 +151,42 @@ class Daemon:
                 self._loop,
                 config.control_path,
                 self._on_command,
-                self._on_direct,
+                lambda handle, verb: self._direct.ask(handle, verb),
                 node=config.name,
             )
             undo.callback(self._control.close)
             self._journal = JournalReader(
-                self._loop, lambda: self._store, self._control, stored.journal, stored.journal_seq
+                self._loop,
+                lambda: self._store.store,
+                self._control,
+                stored.journal,
+                stored.journal_seq,
             )
             undo.callback(self._journal.close)
+            self._direct = DirectAnswers(self._loop, self._control, self._journal, self._store)
             self._open_ops()
-            self._is_serving = True
+            self._executor = EffectExecutor(
+                store=self._store,
+                transport=self._transport,
+                control=self._control,
+                journal=self._journal,
+                manager=self._manager,
+                ops=self._ops,
+                encode=self._encode,
+            )
+            self._ending.is_serving = True
             self._say_hello(cookie, keys)
             self._manager.ready(f"listening on TCP ports {self._port} and {self._pub_port}")
             discovering = self._loop.create_task(self._discover(keys), name="discover")
-            discovering.add_done_callback(self._task_ended)
+            discovering.add_done_callback(self._ending.task_ended)
             try:
                 self._plan_pump()
-                await self._ended
+                await self._ending.wait()
             finally:
                 self._manager.stopping()
                 discovering.cancel()
                 await asyncio.wait({discovering}, timeout=1.0)
-                await self._stop_sources()
+                await self._search.stop()
                 if self._ops is not None:
                     await self._ops.stop()
                 if self._timer is not None:
@@ -235,7 +205,7 @@ class Daemon:
             self._config.ops,
             submit=self._on_command,
             inside=self._inside,
-            ended=self._task_ended,
+            ended=self._ending.task_ended,
         )
         self._ops.start(self._loop)
         _log.info("ops_listening", extra={"values": {"address": str(self._ops.address)}})
@@ -245,30 +215,11 @@ class Daemon:
             node=self._node,
             now=read_now(),
             ticked_ms=self._ticked_ms,
-            is_discovered=self._discovered is not None,
+            is_discovered=self._search.is_ready,
             started_s=self._started_s,
             network=self._transport.counters,
             control=self._control.counters,
         )
-
-    def _open_store(
-        self, pending: tuple[bytes, ...] = (), incarnation_after: int = 0
-    ) -> StoredState:
-        self._store: SqliteStore | EphemeralStore
-        if self._data_dir is None:
-            self._store, stored = EphemeralStore.open(
-                wall_ms=wall_ms(),
-                on_fact=self._on_fact,
-                pending=pending,
-                incarnation_after=incarnation_after,
-            )
-        else:
-            self._store, stored = SqliteStore.open(
-                self._data_dir, wall_ms=wall_ms(), on_fact=self._on_fact
-            )
-        for warning in stored.warnings:
-            _log.warning("storage", extra={"values": {"warning": warning}})
-        return stored
 
     def _make_node(self, stored: StoredState) -> None:
         config = self._config
@@ -286,27 +237,15 @@ class Daemon:
                 orphaned=tuple(self._orphaned),
             )
         except WireError as error:
-            where = self._data_dir.database if self._data_dir is not None else "memory"
             raise StorageError(
-                f"what is stored in {where} is not what was written: {error}",
+                f"what is stored in {self._store.place} is not what was written: {error}",
                 "set the file aside and start again: the other nodes have its record",
             ) from error
 
     def _say_hello(self, cookie: Cookie, keys: KeyPair) -> None:
         own = self._endpoint(keys)
-        started = describe_start(self._config, own, cookie)
-        self._announce(started)
-        data_dir = self._config.data_dir
-        values = {
-            "name": started.name,
-            "cluster": started.cluster,
-            "replica": started.replica,
-            "port": own.port,
-            "cookie": started.fingerprint,
-            "addresses": list(started.addresses),
-            "data": str(data_dir) if data_dir is not None else None,
-        }
-        _log.info("started", extra={"values": values})
+        self._announce(describe_start(self._config, own, cookie))
+        _log.info("started", extra={"values": logged_start(self._config, own)})
         for warning in cookie.warnings:
             _log.warning("cookie", extra={"values": {"warning": warning}})
 
@@ -321,11 +260,8 @@ class Daemon:
         )
 
     async def _discover(self, keys: KeyPair) -> None:
-        self._sources = list(make_sources(self._config, self._endpoint(keys), self._is_alone))
-        await asyncio.gather(*(source.start(self._on_finding) for source in self._sources))
-        self._discovered = DiscoveryReady(patient=is_patient(self._config))
-        self._node.observe(self._discovered, read_now())
-        self._plan_pump()
+        sources = make_sources(self._config, self._endpoint(keys), self._is_alone)
+        await self._search.start(sources, patient=is_patient(self._config))
         await asyncio.sleep(FOUND_WAIT_S)
         self._announce_found([f"{m.name} at {m.address}" for m in self._node.members])
         while True:
@@ -335,45 +271,8 @@ class Daemon:
     def _is_alone(self) -> bool:
         return not any(member.state is MemberState.ALIVE for member in self._node.members)
 
-    async def _stop_sources(self) -> None:
-        if self._sources:
-            await asyncio.gather(*(source.stop() for source in self._sources))
-
-    def _signalled(self) -> None:
-        if not self._is_serving:
-            self._finish(None)  # Nobody knows of us yet.
-            return
-        if self._is_signalled:
-            _log.warning("stopped_at_once")
-            self._finish(None)
-            return
-        self._is_signalled = True
+    def _leave(self) -> None:
         self._submit(OWN_HANDLE, Leave(), 10_000)
-
-    def _hung_up(self) -> None:
-        """The terminal is gone. The kernel and the shell both say so: a second time is no haste."""
-        if not self._is_signalled:
-            self._signalled()
-
-    def _finish(self, error: BaseException | None) -> None:
-        if not self._ended.done():
-            if error is None:
-                self._ended.set_result(None)
-            else:
-                self._ended.set_exception(error)
-
-    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        self._finish(error or AssertionError(str(context.get("message"))))
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._finish(error)
-
-    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
-        """In the thread that has ended by an exception."""
-        with contextlib.suppress(RuntimeError):  # The loop has ended before.
-            self._loop.call_soon_threadsafe(self._finish, failure.exc_value)
 
     # --- what arrives --------------------------------------------------------------------
 
@@ -417,21 +316,6 @@ class Daemon:
         counters[key] = counters.get(key, 0) + 1
         _log.info("refused", extra={"values": {"reason": reason}, "limit_key": key})
 
-    def _on_fact(self, fact: Fact) -> None:
-        """From the writer thread."""
-        store = self._store
-        with contextlib.suppress(RuntimeError):  # The loop has ended; so has the node.
-            self._loop.call_soon_threadsafe(self._stored, store, fact)
-
-    def _stored(self, store: SqliteStore | EphemeralStore, fact: Fact) -> None:
-        if store is self._store:
-            self._observe(fact)
-
-    def _on_finding(self, finding: Finding) -> None:
-        if isinstance(finding, Candidate):
-            finding = self._proposals.heard(finding)
-        self._observe(finding)
-
     def _observe(self, fact: Fact) -> None:
         self._node.observe(fact, read_now())
         self._plan_pump()
@@ -457,36 +341,6 @@ class Daemon:
         self._node.submit(handle, command, now.mono_ms + deadline_ms, now)
         self._plan_pump()
 
-    def _on_direct(self, handle: int, verb: Direct) -> None:
-        match verb:
-            case Version():
-                body = {"version": __version__, "wire": WIRE_VERSION}
-                self._control.reply_document(handle, "Version", body)
-            case ReadJournal():
-                self._journal.ask(handle, verb)
-            case Backup(path=path):
-                self._store.backup(Path(path), lambda e: self._backed_up(handle, path, e))
-            case _:
-                assert_never(verb)
-
-    def _backed_up(self, handle: int, path: str, error: StorageError | None) -> None:
-        """From the writer thread."""
-        with contextlib.suppress(RuntimeError):  # The loop has ended; so has the client's wait.
-            self._loop.call_soon_threadsafe(self._reply_backup, handle, path, error)
-
-    def _reply_backup(self, handle: int, path: str, error: StorageError | None) -> None:
-        if error is not None:
-            failure = Failure(ErrorCode.STORAGE_FAILED, str(error), error.hint)
-            self._control.reply(handle, failure)
-            return
-        try:
-            size = os.path.getsize(path)
-        except OSError as gone:
-            reason = f"the backup {path} has been made and is gone: {gone.strerror}"
-            self._control.reply(handle, Failure(ErrorCode.STORAGE_FAILED, reason, "make another"))
-            return
-        self._control.reply_document(handle, "Backup", {"path": path, "bytes": size})
-
     # --- effects -------------------------------------------------------------------------
 
     def _plan_pump(self) -> None:
@@ -497,62 +351,17 @@ class Daemon:
     def _pump(self) -> None:
         """Execute what the turn asked for, in order, and set the timer."""
         self._pump_planned = False
-        if self._ended.done():
+        if self._ending.has_come:
             return
         effects = self._node.take_effects()
-        self._execute(effects)
+        self._executor.execute(effects)
         end = effects.end
         if end is None:
             self._set_timer()
         elif isinstance(end, StartOver):
             self._start_over(end)
         else:
-            self._finish(None if end.error is None else ConfigError(end.error, end.hint))
-
-    def _execute(self, effects: Effects) -> None:
-        if self._ops is not None:
-            self._ops.tally.did(effects)
-        for batch in effects.persist:
-            self._persist(batch)
-        transport = self._transport
-        for outgoing in effects.outgoing:
-            match outgoing:
-                case Publish():
-                    transport.publish(self._encode(outgoing.message))
-                case Send():
-                    frame = self._encode(outgoing.message)
-                    if isinstance(outgoing.to, Address):
-                        transport.send(outgoing.to, frame)
-                    else:
-                        transport.answer(outgoing.to, frame)
-                case Subscribe():
-                    transport.subscribe(outgoing.host, outgoing.pub_port)
-                case Disconnect():
-                    transport.disconnect(outgoing.address, outgoing.pub_port)
-                case Probe():
-                    transport.probe(outgoing.address)
-                case _:
-                    assert_never(outgoing)
-        for reply in effects.replies:
-            self._reply(reply)
-        for notice in effects.notices:
-            _log.log(notice.level.value, notice.event, extra={"values": dict(notice.values)})
-        self._journal.told(effects.occurrences)
-
-    def _persist(self, batch: Persist) -> None:
-        self._store.submit(batch)
-        self._last_token = batch.token
-        if batch.journal_before is not None:
-            self._journal.forget(batch.journal_before)
-
-    def _reply(self, reply: Reply) -> None:
-        if reply.handle == MANAGER_HANDLE:
-            assert isinstance(reply.outcome, Status)
-            self._manager.status(status_line(reply.outcome))
-        elif self._ops is not None and self._ops.is_asked(reply.handle):
-            self._ops.reply(reply)
-        elif reply.handle != OWN_HANDLE:
-            self._control.reply(reply.handle, reply.outcome, reply.last)
+            self._ending.finish(None if end.error is None else ConfigError(end.error, end.hint))
 
     def _encode(self, message: Message) -> bytes:
         return encode(
@@ -591,41 +400,25 @@ class Daemon:
         _log.warning("start_over", extra={"values": {"reason": reason}})
         if self._start_overs > START_OVERS_MAX:
             what = f"too many new replica ids in one run; the last: {reason}"
-            self._finish(StorageError(what, "keep the data directory, and report it with the log"))
+            self._ending.finish(
+                StorageError(what, "keep the data directory, and report it with the log")
+            )
             return
         self._retired.append(self._node.replica_id)
         if start_over.reason is StartOverReason.ORPHANED:
             self._orphaned.append(self._node.replica_id)
         waiting = self._node.unanswered()
-        if self._store.close(STORE_CLOSE_S):
+        if self._store.close():
             # Its last commits were not reported any more: answer those who waited for them.
-            self._node.observe(Persisted(self._last_token, self._node.own_seq), read_now())
-            self._execute(self._node.take_effects())
-        warnings: tuple[str, ...] = ()
-        if self._data_dir is not None:
-            if start_over.review:
-                path = write_review(self._data_dir.path, start_over.review, wall_ms=wall_ms())
-                warnings = (
-                    f"cars that perhaps only this node had recorded: {len(start_over.review)}, "
-                    f"listed in {path}; look whether they are inside, then `parkingd-ctl import` "
-                    "them",
-                )
-            begin_again(self._data_dir, start_over, wall_ms=wall_ms())
+            self._node.observe(Persisted(self._store.last_token, self._node.own_seq), read_now())
+            self._executor.execute(self._node.take_effects())
+        stored = self._store.begin_again(start_over, self._incarnation)
         # A database that was damaged has lost its journal: the numbers of this run go on.
         used_seq = self._node.journal_seq
-        stored = self._open_store(start_over.pending, self._incarnation)
-        self._make_node(
-            replace(
-                stored,
-                warnings=(*stored.warnings, *warnings),
-                journal_seq=max(stored.journal_seq, used_seq),
-            )
-        )
+        self._make_node(replace(stored, journal_seq=max(stored.journal_seq, used_seq)))
         self._journal.start_over()
-        for candidate in self._proposals.all():
-            self._node.observe(candidate, read_now())
-        if self._discovered is not None:
-            self._node.observe(self._discovered, read_now())
+        for fact in self._search.known():
+            self._node.observe(fact, read_now())
         for handle, command, deadline_ms in waiting:
             self._node.submit(handle, command, deadline_ms, read_now())
         self._plan_pump()

@@ -18,9 +18,10 @@ from typing import Final
 import shtab
 
 from parkingd.adapters.rundir import find_daemons
+from parkingd.cli.ctl_arguments import NODES
 from parkingd.cli.ctl_checks import PROGRAM
 from parkingd.cli.ctl_flags import add_global_flags
-from parkingd.cli.ctl_options import COMMANDS, NODES, add_flags
+from parkingd.cli.ctl_options import COMMANDS, add_flags
 from parkingd.cli.ctl_session import EXIT_DONE, Session, local_document
 from parkingd.cli.ctl_target import places
 from parkingd.cli.parkingd import daemon_parser

@@ -19,7 +19,7 @@ from parkingd import __version__
 from parkingd.adapters.client import Trouble
 from parkingd.cli.ctl_checks import PROGRAM
 from parkingd.cli.ctl_commands import run
-from parkingd.cli.ctl_options import parse
+from parkingd.cli.ctl_parsing import parse
 from parkingd.cli.ctl_session import (
     EXIT_BUG,
     EXIT_DONE,

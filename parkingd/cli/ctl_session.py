@@ -29,7 +29,6 @@ from parkingd.adapters.client import (
 )
 from parkingd.adapters.document_values import Document, envelope
 from parkingd.cli.ctl_checks import PROGRAM
-from parkingd.cli.ctl_options import REQUEST_ID_DIGITS, TIMEOUT_S_MAX
 from parkingd.cli.ctl_target import find_socket
 from parkingd.cli.flag_parser import did_you_mean
 from parkingd.cli.render import as_json, as_jsonl, as_table, as_tsv, printable
@@ -86,12 +85,14 @@ _WARNING_WORDS: Final[Mapping[str, str]] = {
 """For people; programs read the codes."""
 
 TIMEOUT_S: Final = 5.0
+TIMEOUT_S_MAX: Final = 86_400.0
 _LONGER_TIMEOUTS_S: Final[Mapping[str, float]] = {"wait": 30.0, "leave": 15.0, "backup": 60.0}
 """A leaving node waits up to 8 s for others; a copy takes what the disk takes."""
 
 _VERB: Final = re.compile(r"^[a-z_]+: ")
 """What the daemon calls the request it could not read; people know the command they typed."""
 
+REQUEST_ID_DIGITS: Final = 32
 _REQUEST_ID: Final = re.compile(rf"[0-9a-fA-F]{{{REQUEST_ID_DIGITS}}}")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 

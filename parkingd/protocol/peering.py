@@ -1,18 +1,16 @@
 """Hellos: from candidate addresses to members, and who is refused.
 
-Discovery only proposes addresses. A hello goes to each, again and again with growing pauses,
-until it is answered; the answer makes a member, and so does a hello that arrives. Both are
-checked alike: own echo, the same replica twice, a name that somebody living holds (`namesakes`), a
-replica that was let go, another lot. A member that falls silent is greeted again at its address.
+A hello goes to every address that is proposed, until it is answered (`candidates`); the answer
+makes a member, and so does a hello that arrives. Both are checked alike: own echo, the same replica
+twice, a name that somebody living holds (`namesakes`), a replica that was let go, another lot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
 
 from parkingd.core.ids import Now, replica_hex
+from parkingd.protocol.candidates import STATE_SELF, Candidates
 from parkingd.protocol.effects import (
     Disconnect,
     Level,
@@ -20,13 +18,7 @@ from parkingd.protocol.effects import (
     StartOverReason,
     Subscribe,
 )
-from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure, LookUp
-from parkingd.protocol.limits import (
-    CANDIDATES_MAX,
-    CANDIDATES_WAITING_MAX,
-    HELLO_PEERS_MAX,
-    LOOK_UPS_MAX,
-)
+from parkingd.protocol.limits import HELLO_PEERS_MAX
 from parkingd.protocol.members import Member, MemberState
 from parkingd.protocol.messages import (
     REFUSED_FENCED,
@@ -39,43 +31,11 @@ from parkingd.protocol.messages import (
     let_go,
 )
 from parkingd.protocol.namesakes import Namesakes
-from parkingd.protocol.outcomes import CandidateList, CandidateRow
 from parkingd.protocol.shared import Shared, from_wire
-
-STATE_TRYING = "trying"
-STATE_CONNECTED = "connected"
-STATE_SELF = "self"
-
-_SILENT = (MemberState.SUSPECT, MemberState.DEAD)
-
-TURN_HELLOS: Final = 5
-"""While others wait for a place, a candidate is tried so often: for 8 s. Half: 2 s, and a node that
-starts slowly is missed until its next turn. Double: as the pauses grow, a turn takes 30 s."""
-
-
-@dataclass(slots=True)
-class Greeting:
-    """One candidate address and what became of it."""
-
-    address: Address
-    source: str
-    name: str | None
-    state: str
-    detail: str
-    next_ms: int
-    """When to greet it next, in monotonic milliseconds."""
-    pause_ms: int
-    asked: int = 0
-    greeted_ms: int = 0
-    """When it was greeted last, in monotonic milliseconds."""
-    dialled: bool = True
-    """False: its source already says that it belongs elsewhere."""
-    origin: str = ""
-    """What its source was told, by whom."""
 
 
 class Peering:
-    """The table of candidates and the handling of hellos."""
+    """The handling of hellos, over the table of candidates."""
 
     def __init__(
         self,
@@ -94,210 +54,23 @@ class Peering:
         self._admitted = admitted
         self._joined = joined
         self._let_go = let_go
-        self._greetings: dict[Address, Greeting] = {}
-        self._waiting: dict[Address, Candidate] = {}
-        """Who has found the table full, in the order of their turns."""
-        self._look_ups: dict[tuple[str, str], tuple[LookUp, int]] = {}
-        """(source, question) -> the failure, and when it was last seen, in monotonic ms."""
-        self._due_ms: int | None = None
-        self.namesakes = Namesakes(shared, self.propose)
+        self._table = table = Candidates(shared, self.greet)
+        # What concerns addresses alone goes straight to their table.
+        self.propose, self.failed, self.looked_up = table.propose, table.failed, table.looked_up
+        self.candidates, self.in_handshake = table.listed, table.in_handshake
+        self.next_deadline = table.next_deadline
+        self.namesakes = Namesakes(shared, table.propose)
         self.own_seq_asked = False
         """A member has told how many of our events it holds."""
 
-    # --- candidates ----------------------------------------------------------------------
-
-    def propose(self, candidate: Candidate, now: Now) -> None:
-        """A source has seen this address, or sees it no longer."""
-        known = self._greetings.get(candidate.address)
-        if candidate.gone:
-            self._waiting.pop(candidate.address, None)
-            if known is not None and known.state != STATE_CONNECTED:
-                del self._greetings[candidate.address]
-            return
-        if known is None:
-            is_full = len(self._greetings) >= CANDIDATES_MAX
-            if is_full and (self._waiting or not self._make_room()):
-                self._wait(candidate)
-                return
-            known = Greeting(
-                candidate.address,
-                candidate.source,
-                candidate.name,
-                STATE_TRYING,
-                "",
-                now.mono_ms,
-                self._shared.settings.hello_retry_ms,
-            )
-            self._greetings[candidate.address] = known
-            self._due_ms = now.mono_ms
-        known.name = candidate.name or known.name
-        known.origin = candidate.detail or known.origin
-        known.dialled = candidate.mismatch is None
-        if candidate.mismatch is not None:
-            known.state = candidate.mismatch.value
-            known.detail = "its announcement says so"
-
-    def _told(self, address: Address, name: str, now: Now) -> None:
-        """A member says that somebody lives there. Whom we knew there may live elsewhere by now,
-        and who has not answered us may answer: not after the long pause of a dead address."""
-        self.propose(Candidate(address, f"from {name}"), now)
-        known = self._greetings.get(address)
-        if known is None or not known.dialled or known.state == STATE_SELF:
-            return
-        member = self._shared.members.get(known.name or "")
-        is_elsewhere = member is not None and member.address != address
-        if known.state == STATE_CONNECTED and not is_elsewhere:
-            return
-        if now.mono_ms - known.greeted_ms >= self._shared.settings.hello_retry_ms:
-            if known.state == STATE_CONNECTED:
-                known.state, known.name = STATE_TRYING, None
-            known.next_ms = self._due_ms = now.mono_ms
-
-    def _wait(self, candidate: Candidate) -> None:
-        """Until it is its turn; who is not to be dialled needs none."""
-        is_known = candidate.address in self._waiting
-        has_room = len(self._waiting) < CANDIDATES_WAITING_MAX and candidate.mismatch is None
-        if is_known or has_room:
-            self._waiting[candidate.address] = candidate
-        else:
-            self._shared.counters["candidates_refused"] += 1
-
-    def _make_room(self) -> bool:
-        """Take a place from who is not tried any more, else from who has had its turn."""
-        for greeting in self._greetings.values():
-            if self._is_over(greeting):
-                del self._greetings[greeting.address]
-                return True
-        for address, tried in self._greetings.items():
-            if tried.asked >= TURN_HELLOS and tried.state not in (STATE_CONNECTED, STATE_SELF):
-                del self._greetings[address]
-                self._wait(Candidate(address, tried.source, tried.name, detail=tried.origin))
-                return True
-        return False
-
-    def _is_over(self, greeting: Greeting) -> bool:
-        """It belongs elsewhere, or whoever answered there has left or moved."""
-        if not greeting.dialled or greeting.state != STATE_CONNECTED:
-            return not greeting.dialled
-        member = self._shared.members.get(greeting.name or "")
-        if member is None or member.state is MemberState.LEFT:
-            return True
-        return member.address != greeting.address
-
-    def _take_turns(self, now: Now) -> None:
-        for address in list(self._waiting):
-            if len(self._greetings) >= CANDIDATES_MAX and not self._make_room():
-                return
-            self.propose(self._waiting.pop(address), now)
-
-    def failed(self, fact: ConnectionFailed) -> None:
-        """A link broke or never came up."""
-        known = self._greetings.get(fact.address)
-        if known is not None and known.state != STATE_SELF and known.dialled:
-            known.state = fact.failure.value
-            known.detail = {
-                LinkFailure.REFUSED: "nobody listens there",
-                LinkFailure.TIMEOUT: "no answer",
-                LinkFailure.OTHER_COOKIE: "the handshake failed: another cookie or cluster",
-                LinkFailure.PROTOCOL_VERSION: "it speaks another protocol version",
-                LinkFailure.OTHER_CLUSTER: "it belongs to another cluster",
-            }[fact.failure]
-
-    def in_handshake(self, now: Now) -> bool:
-        """Whether a candidate was greeted for the first time and may still answer."""
-        timeout = self._shared.settings.request_timeout_ms
-        return any(
-            g.state == STATE_TRYING
-            and g.dialled
-            and g.asked <= 2
-            and now.mono_ms < g.next_ms + timeout
-            for g in self._greetings.values()
-        )
-
-    def looked_up(self, fact: LookUp, now: Now) -> None:
-        """A source got no addresses, or has got them after all."""
-        key = (fact.source, fact.question)
-        if fact.gone:
-            self._look_ups.pop(key, None)
-        elif key in self._look_ups or len(self._look_ups) < LOOK_UPS_MAX:
-            self._look_ups[key] = (fact, now.mono_ms)
-        else:
-            self._shared.counters["look_ups_refused"] += 1
-
-    def candidates(self, now: Now) -> CandidateList:
-        """For `discover`: addresses and what became of them, then look-ups that failed."""
-        greetings = sorted(self._greetings.values(), key=lambda g: (str(g.address), g.source))
-        rows = [
-            CandidateRow(
-                g.source,
-                str(g.address),
-                g.name,
-                g.state,
-                "; ".join(said for said in (g.origin, g.detail) if said),
-            )
-            for g in greetings
-        ]
-        for _, (look_up, at_ms) in sorted(self._look_ups.items()):
-            ago = f"last asked {(now.mono_ms - at_ms) / 1000:.0f} s ago"
-            detail = f"{look_up.detail}; {ago}"
-            rows.append(CandidateRow(look_up.source, look_up.question, None, look_up.state, detail))
-        return CandidateList(tuple(rows))
-
-    # --- time ----------------------------------------------------------------------------
-
     def tick(self, now: Now) -> None:
         """Greet whoever is due."""
-        if self._waiting:
-            self._take_turns(now)
-        settings = self._shared.settings
-        due_ms: int | None = None
-        lot, get = self._shared.lot, self._shared.members.get
-        for greeting in self._greetings.values():
-            if greeting.state == STATE_CONNECTED:
-                member = get(greeting.name or "")
-                if member is not None and member.state is MemberState.ALIVE and member.lot == lot:
-                    continue  # As nearly always: nothing more to ask.
-            if not self._is_open(greeting):
-                continue
-            if now.mono_ms >= greeting.next_ms:
-                greeting.asked += 1
-                greeting.greeted_ms = now.mono_ms
-                greeting.next_ms = now.mono_ms + greeting.pause_ms
-                greeting.pause_ms = min(2 * greeting.pause_ms, settings.hello_retry_ms_max)
-                self._note_silence(greeting)
-                self.greet(greeting.address, now)
-            due_ms = greeting.next_ms if due_ms is None else min(due_ms, greeting.next_ms)
-        self._due_ms = due_ms
+        self._table.greet_due(now)
         self.namesakes.tick(now)
-
-    def _note_silence(self, greeting: Greeting) -> None:
-        member = self._shared.members.get(greeting.name or "")
-        is_silent = member is not None and member.state in _SILENT
-        if greeting.state == STATE_CONNECTED and is_silent:
-            greeting.state, greeting.detail = STATE_TRYING, "it fell silent"
-
-    def _is_open(self, greeting: Greeting) -> bool:
-        if not greeting.dialled or greeting.state == STATE_SELF:
-            return False
-        if greeting.state != STATE_CONNECTED:
-            return True
-        member = self._shared.members.get(greeting.name or "")
-        if member is None or member.state is MemberState.LEFT:
-            return False
-        if member.address != greeting.address:
-            return False  # Another way to the same node.
-        # Also until it knows our lot, or we know its: a hello that said so may have been lost.
-        return member.state in _SILENT or member.lot != self._shared.lot
-
-    def next_deadline(self, now_ms: int) -> int | None:
-        """When somebody is due, in monotonic milliseconds; as of the last tick."""
-        return self._due_ms
 
     def greet(self, address: Address, now: Now) -> None:
         """Say hello there."""
-        greeting = self._greetings.get(address)
-        name = greeting.name if greeting is not None else None
-        hello = self._hello(now, answer=False, to=address, name=name)
+        hello = self._hello(now, answer=False, to=address, name=self._table.name_at(address))
         self._shared.outbox.send(address, hello)
 
     def _hello(self, now: Now, *, answer: bool, to: Address, name: str | None) -> Hello:
@@ -371,7 +144,7 @@ class Peering:
         shared = self._shared
         if sender.incarnation == shared.incarnation and sender.name == shared.settings.name:
             if isinstance(sender.link, Address):
-                self._mark(sender.link, STATE_SELF, "this node")
+                self._table.mark(sender.link, STATE_SELF, "this node")
             elif isinstance(sender.link, Route):
                 self._answer(sender, sender.link, hello, now)
             return
@@ -394,14 +167,9 @@ class Peering:
             return
         if not isinstance(sender.link, Address):
             return
-        self._mark(sender.link, refused.reason, refused.detail)
+        self._table.mark(sender.link, refused.reason, refused.detail)
         if refused.reason == REFUSED_NAME_TAKEN:
             self.namesakes.refused(sender, refused.detail, now)
-
-    def _mark(self, address: Address, state: str, detail: str) -> None:
-        greeting = self._greetings.get(address)
-        if greeting is not None:
-            greeting.state, greeting.detail = state, detail
 
     def _admit(self, sender: Sender, hello: Hello, now: Now) -> None:
         shared = self._shared
@@ -411,7 +179,7 @@ class Peering:
         returned = known is not None and known.state is not MemberState.ALIVE
         address = _address_of(sender.link, hello)
         self.namesakes.admitted(sender, is_answer=hello.answer)
-        self._connected(address, sender.name)
+        self._table.connected(address, sender.name)
         if known is not None and same and not returned and known.address != address:
             address = known.address  # Another way to the same node: one subscription is enough.
         elif (
@@ -452,20 +220,9 @@ class Peering:
             )
         shared.outbox.outgoing.append(Subscribe(address.host, hello.pub_port))
         for peer in hello.peers:
-            self._told(peer, sender.name, now)
+            self._table.told(peer, sender.name, now)
         if news:
             self._joined(member, now)
-
-    def _connected(self, address: Address, name: str) -> None:
-        settings = self._shared.settings
-        greeting = self._greetings.get(address)
-        if greeting is None:
-            if len(self._greetings) >= CANDIDATES_MAX and not self._make_room():
-                return
-            greeting = Greeting(address, "hello", name, STATE_CONNECTED, "", 0, 0)
-            self._greetings[address] = greeting
-        greeting.state, greeting.detail, greeting.name = STATE_CONNECTED, "", name
-        greeting.asked, greeting.pause_ms = 0, settings.hello_retry_ms
 
     def _compare_own_head(self, sender: Sender, hello: Hello) -> None:
         shared = self._shared

@@ -13,7 +13,6 @@ first out, each with the context that covers it and the highest hybrid time seen
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
 
 from parkingd.core.causal import CausalContext
 from parkingd.core.events import Body, Event, Seal, Setting
@@ -34,27 +33,29 @@ from parkingd.protocol.codec import (
     pack_event,
     pack_record,
     pack_request,
-    pack_small,
-    unpack_context_untrusted,
     unpack_event_untrusted,
     unpack_request_untrusted,
     unpack_rows_untrusted,
-    unpack_small_untrusted,
 )
 from parkingd.protocol.effects import Occurrence, Persist, StoredState
 from parkingd.protocol.limits import INTERVALS_MAX, REQUEST_MEMORY_MS, RUN_BYTES_MAX
 from parkingd.protocol.log import EventLog
 from parkingd.protocol.messages import Run
+from parkingd.protocol.meta import (
+    META_CONTEXT,
+    META_EARLY,
+    META_FLOORS,
+    META_HYBRID,
+    META_JOIN_KNOWN,
+    META_LOT,
+    META_SMALL,
+    load_meta,
+    pack_early,
+    pack_floors,
+    pack_id,
+    pack_lot,
+)
 from parkingd.protocol.settings import NodeSettings
-
-META_CONTEXT = "context"
-META_HYBRID = "hybrid_high"
-META_SMALL = "small"
-META_EARLY = "early"
-META_FLOORS = "floors"
-META_LOT = "lot"
-META_JOIN_KNOWN = "join_known"
-"""The replica id whose join a member is known to hold."""
 
 
 class Replica:
@@ -96,7 +97,7 @@ class Replica:
     def _load(self, stored: StoredState) -> None:
         """Rebuild from disk. Raises WireError if what is there is not what was written."""
         state = self.state
-        self._load_meta(stored.meta)
+        load_meta(stored.meta, state, self.log)
         for run in stored.runs:
             for offset, packed in enumerate(run.events):
                 self.log.add(run.origin, run.first + offset, packed)
@@ -109,7 +110,7 @@ class Replica:
         self.own_seq = self.durable_seq = state.context.highest(self.id)
         self.durable_vector = dict(state.context.vector)
         self._hear_own_disk()
-        known = stored.meta.get(META_JOIN_KNOWN) == _id_bytes(self.id)
+        known = stored.meta.get(META_JOIN_KNOWN) == pack_id(self.id)
         self._join_known_saved = self.is_join_known = known or self.own_seq > 1
         state.record.changed = False
         state.has_voided_events = any(map(self._has_kept_void, state.record.seals.values()))
@@ -121,20 +122,6 @@ class Replica:
             for first, last in void_spans(seal)
             for seq in range(first, last + 1)
         )
-
-    def _load_meta(self, meta: dict[str, bytes]) -> None:
-        state = self.state
-        if META_CONTEXT in meta:
-            state.context = CausalContext.from_parts(unpack_context_untrusted(meta[META_CONTEXT]))
-            state.clock.merge(int.from_bytes(meta[META_HYBRID], "big"))
-            for part in _unframed(meta.get(META_EARLY, b"")):
-                state.stays.early.update(dict.fromkeys(_dots_untrusted(part)))
-        if META_FLOORS in meta:
-            for origin, upto, _ in unpack_context_untrusted(meta[META_FLOORS]):
-                self.log.raise_floor(origin, upto)
-        if META_SMALL in meta:
-            for event in unpack_small_untrusted(_unframed(meta[META_SMALL])):
-                state.record.absorb(event)
 
     def belong_to(self, lot: bytes) -> None:
         """From here on this replica mints in that lot."""
@@ -404,54 +391,18 @@ class Replica:
         ]
         if state.stays.early or self._had_early:
             self._had_early = bool(state.stays.early)
-            meta.append((META_EARLY, _framed(_pack_dots(state.stays.early))))
+            meta.append((META_EARLY, pack_early(state.stays.early)))
         if self.lot is not None and self._lot_saved != self.lot:
             meta.append((META_LOT, self.lot))
             self._lot_saved = self.lot
         if self.is_join_known and not self._join_known_saved:
             self._join_known_saved = True
-            meta.append((META_JOIN_KNOWN, _id_bytes(self.id)))
+            meta.append((META_JOIN_KNOWN, pack_id(self.id)))
         if self._floors:
-            floors = sorted(self.log.floors().items())
-            meta.append((META_FLOORS, pack_context([(o, upto, ()) for o, upto in floors])))
+            meta.append((META_FLOORS, pack_floors(self.log.floors())))
         if state.record.changed:
-            meta.append((META_SMALL, _framed(pack_small(state.record.events.values()))))
+            meta.append((META_SMALL, pack_lot(state.record)))
         return tuple(meta)
-
-
-def _id_bytes(replica: ReplicaId) -> bytes:
-    return replica.to_bytes(8, "big")
-
-
-def _pack_dots(dots: Iterable[Dot]) -> Iterator[bytes]:
-    """A set of dots as contexts, each small enough to be read back."""
-    held = CausalContext()  # A set of dots is a set of dots.
-    for dot in dots:
-        held.add(*dot)
-    for origin, upto, spans in held.parts():
-        yield pack_context([(origin, upto, spans[:INTERVALS_MAX])])
-        for start in range(INTERVALS_MAX, len(spans), INTERVALS_MAX):
-            yield pack_context([(origin, 0, spans[start : start + INTERVALS_MAX])])
-
-
-def _dots_untrusted(packed: bytes) -> Iterator[Dot]:
-    for origin, upto, spans in unpack_context_untrusted(packed):
-        for first, last in ((1, upto), *spans):
-            yield from ((origin, seq) for seq in range(first, last + 1))
-
-
-def _framed(parts: Iterable[bytes]) -> bytes:
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-
-
-def _unframed(blob: bytes) -> list[bytes]:
-    parts = []
-    position = 0
-    while position < len(blob):
-        size = int.from_bytes(blob[position : position + 4], "big")
-        parts.append(blob[position + 4 : position + 4 + size])
-        position += 4 + size
-    return parts
 
 
 def _as_runs(events: list[tuple[ReplicaId, int, bytes]]) -> tuple[Run, ...]:

@@ -18,7 +18,8 @@ import pytest
 from parkingd.adapters.rundir import ControlLock, control_socket_path
 from parkingd.cli.completion import script_for
 from parkingd.cli.ctl import main
-from parkingd.cli.ctl_options import COMMANDS, SHELLS
+from parkingd.cli.ctl_arguments import SHELLS
+from parkingd.cli.ctl_options import COMMANDS
 
 WAIT_S = 20.0
 

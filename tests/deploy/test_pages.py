@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from parkingd.cli import ctl_options
+from parkingd.cli import ctl_options, ctl_parsing
 from parkingd.config.options import OPTIONS, OTHER_VARIABLES
 from tests.deploy.engine import ROOT, tool
 from tests.deploy.rendering import CHART, OVERLAYS
@@ -38,7 +38,7 @@ def inner_commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("arguments", inner_commands(), ids=" ".join)
 def test_a_ctl_command_that_a_page_shows_is_understood(arguments: list[str]) -> None:
-    command, _ = ctl_options.parse(arguments)
+    command, _ = ctl_parsing.parse(arguments)
     assert command in ctl_options.COMMANDS
 
 

@@ -16,7 +16,7 @@ from parkingd import __version__
 from parkingd.adapters.control_wire import CONTROL_VERSION
 from parkingd.adapters.data_dir import IDENTITY_FORMAT
 from parkingd.adapters.database_format import FORMAT
-from parkingd.cli import ctl_options
+from parkingd.cli import ctl_options, ctl_parsing
 from parkingd.cli.ctl_help import overview
 from parkingd.cli.flag_parser import as_text
 from parkingd.cli.journal_options import EVENT_VARIABLE, HOOK_FIELDS, variable_of
@@ -91,7 +91,7 @@ def called(program: str) -> list[list[str]]:
 
 def known_flags() -> set[str]:
     texts = [overview()]
-    texts += [str(ctl_options.parse([name, "--help"])[1].text) for name in ctl_options.COMMANDS]
+    texts += [str(ctl_parsing.parse([name, "--help"])[1].text) for name in ctl_options.COMMANDS]
     flags = {flag for text in texts for flag in re.findall(r"--[a-z][a-z-]+", text)}
     flags |= set(re.findall(r"--[a-z][a-z-]+", as_text(help_page())))
     return flags | {option.flag for option in OPTIONS}
@@ -104,7 +104,7 @@ def known_flags() -> set[str]:
 def test_a_ctl_command_that_a_page_shows_is_understood(arguments: list[str]) -> None:
     if arguments[0] == "COMMAND":
         arguments = ["lot", *arguments[1:]]
-    command, _ = ctl_options.parse(arguments)
+    command, _ = ctl_parsing.parse(arguments)
     assert command in ctl_options.COMMANDS or command == "--help"
 
 
@@ -115,7 +115,7 @@ SCRIPTS = [(page, body) for page in MANUAL for body in blocks(page, "bash")]
 def test_a_script_that_a_page_shows_is_sound(page: Path, script: str) -> None:
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     for arguments in calls(script, "parkingd-ctl"):
-        assert ctl_options.parse(arguments)[0] in ctl_options.COMMANDS
+        assert ctl_parsing.parse(arguments)[0] in ctl_options.COMMANDS
 
 
 @pytest.mark.parametrize("arguments", called("parkingd"), ids=" ".join)

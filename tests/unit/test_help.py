@@ -8,7 +8,8 @@ import pytest
 
 from parkingd.cli.ctl import main as ctl_main
 from parkingd.cli.ctl_help import overview_page
-from parkingd.cli.ctl_options import COMMANDS, parse, parser_of
+from parkingd.cli.ctl_options import COMMANDS, parser_of
+from parkingd.cli.ctl_parsing import parse
 from parkingd.cli.ctl_session import _LONGER_TIMEOUTS_S, EXIT_DONE, TIMEOUT_S
 from parkingd.cli.flag_parser import Example, FlagParser, HelpPage, as_text
 from parkingd.cli.parkingd import daemon_parser, help_page

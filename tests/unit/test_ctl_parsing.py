@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from parkingd.cli.ctl_commands import parse_condition, parse_dot, parse_fence
-from parkingd.cli.ctl_options import parse
+from parkingd.cli.ctl_parsing import parse
 from parkingd.errors import UsageError
 
 
