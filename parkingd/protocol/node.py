@@ -173,7 +173,7 @@ class Node:
         )
         self._waits = Waits(shared, self._gates, self.is_synced, self.is_ready)
         self._deadlines: tuple[Callable[[int], int | None], ...] = (
-            self._peering.next_deadline,
+            self._peering.table.next_deadline,
             self._membership.next_deadline,
             self._entering.next_deadline,
             self._snapshots.next_deadline,
@@ -319,13 +319,13 @@ class Node:
             case Want():
                 self._replication.receive_want(sender, message)
             case SnapshotRequest():
-                self._snapshots.receive_request(sender, message, now)
+                self._snapshots.server.receive_request(sender, message, now)
             case SnapshotHeader():
                 self._snapshots.receive_header(sender, message, now)
             case SnapshotChunk():
                 self._snapshots.receive_chunk(sender, message, now)
             case SnapshotAck():
-                self._snapshots.receive_ack(sender, message, now)
+                self._snapshots.server.receive_ack(sender, message, now)
             case SnapshotTrailer():
                 self._snapshots.receive_trailer(sender, message, now)
             case SnapshotAbort():
@@ -394,7 +394,7 @@ class Node:
             case ReadMembers():
                 self._shared.outbox.reply(handle, self._reports.members(now))
             case ReadCandidates():
-                self._shared.outbox.reply(handle, self._peering.candidates(now))
+                self._shared.outbox.reply(handle, self._peering.table.listed(now))
             case WaitFor():
                 self._waits.add(handle, command, deadline_ms)
             case Leave():
@@ -441,7 +441,7 @@ class Node:
                 self._replication.publish_durable()
                 shared.replies.release()
                 self._entering.has_news = True
-                self._snapshots.serve_waiting()
+                self._snapshots.server.serve_waiting()
                 self._ask_for_snapshot(now)
                 if own_seq and not shared.replica.is_join_known:
                     self._pull_all()
@@ -453,13 +453,13 @@ class Node:
                 shared.replica.failing = False
                 shared.outbox.notice(Level.WARNING, "storage_recovered")
             case ConnectionFailed():
-                self._peering.failed(fact)
+                self._peering.table.failed(fact)
                 if fact.failure is LinkFailure.REFUSED:
                     self._membership.refused(fact.address, now)
             case Candidate():
-                self._peering.propose(fact, now)
+                self._peering.table.propose(fact, now)
             case LookUp():
-                self._peering.looked_up(fact, now)
+                self._peering.table.looked_up(fact, now)
             case DiscoveryReady():
                 self._discovered = True
                 self._founding.discovery_ready(fact, now)
@@ -561,7 +561,7 @@ class Node:
         for member, before in self._membership.judge(now):
             self._judged(member, before, now)
         self._peering.tick(now)
-        if shared.replica.lot is None and self._peering.in_handshake(now):
+        if shared.replica.lot is None and self._peering.table.in_handshake(now):
             self._founding.wait_for_handshake(now)
         if not self._snapshots.is_joining:
             self._founding.tick(now, is_receiving=self._snapshots.is_receiving)

@@ -54,23 +54,19 @@ class Peering:
         self._admitted = admitted
         self._joined = joined
         self._let_go = let_go
-        self._table = table = Candidates(shared, self.greet)
-        # What concerns addresses alone goes straight to their table.
-        self.propose, self.failed, self.looked_up = table.propose, table.failed, table.looked_up
-        self.candidates, self.in_handshake = table.listed, table.in_handshake
-        self.next_deadline = table.next_deadline
-        self.namesakes = Namesakes(shared, table.propose)
+        self.table = Candidates(shared, self.greet)
+        self.namesakes = Namesakes(shared, self.table.propose)
         self.own_seq_asked = False
         """A member has told how many of our events it holds."""
 
     def tick(self, now: Now) -> None:
         """Greet whoever is due."""
-        self._table.greet_due(now)
+        self.table.greet_due(now)
         self.namesakes.tick(now)
 
     def greet(self, address: Address, now: Now) -> None:
         """Say hello there."""
-        hello = self._hello(now, answer=False, to=address, name=self._table.name_at(address))
+        hello = self._hello(now, answer=False, to=address, name=self.table.name_at(address))
         self._shared.outbox.send(address, hello)
 
     def _hello(self, now: Now, *, answer: bool, to: Address, name: str | None) -> Hello:
@@ -144,7 +140,7 @@ class Peering:
         shared = self._shared
         if sender.incarnation == shared.incarnation and sender.name == shared.settings.name:
             if isinstance(sender.link, Address):
-                self._table.mark(sender.link, STATE_SELF, "this node")
+                self.table.mark(sender.link, STATE_SELF, "this node")
             elif isinstance(sender.link, Route):
                 self._answer(sender, sender.link, hello, now)
             return
@@ -167,7 +163,7 @@ class Peering:
             return
         if not isinstance(sender.link, Address):
             return
-        self._table.mark(sender.link, refused.reason, refused.detail)
+        self.table.mark(sender.link, refused.reason, refused.detail)
         if refused.reason == REFUSED_NAME_TAKEN:
             self.namesakes.refused(sender, refused.detail, now)
 
@@ -179,7 +175,7 @@ class Peering:
         returned = known is not None and known.state is not MemberState.ALIVE
         address = _address_of(sender.link, hello)
         self.namesakes.admitted(sender, is_answer=hello.answer)
-        self._table.connected(address, sender.name)
+        self.table.connected(address, sender.name)
         if known is not None and same and not returned and known.address != address:
             address = known.address  # Another way to the same node: one subscription is enough.
         elif (
@@ -220,7 +216,7 @@ class Peering:
             )
         shared.outbox.outgoing.append(Subscribe(address.host, hello.pub_port))
         for peer in hello.peers:
-            self._table.told(peer, sender.name, now)
+            self.table.told(peer, sender.name, now)
         if news:
             self._joined(member, now)
 

@@ -73,10 +73,7 @@ class Snapshots:
         self._pause = pause
         self._joined = joined
         self._receiving: Receiving | None = None
-        self._server = server = SnapshotServer(shared, is_joining=lambda: self.is_joining)
-        # What a peer asks for goes straight to the other end.
-        self.receive_request, self.receive_ack = server.receive_request, server.receive_ack
-        self.serve_waiting = server.serve_waiting
+        self.server = SnapshotServer(shared, is_joining=lambda: self.is_joining)
 
     @property
     def is_joining(self) -> bool:
@@ -296,7 +293,7 @@ class Snapshots:
 
     def tick(self, now: Now) -> None:
         """One slice of a join; and drop what nobody goes on with."""
-        self._server.tick(now)
+        self.server.tick(now)
         receiving = self._receiving
         if receiving is None:
             return
@@ -317,7 +314,7 @@ class Snapshots:
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When `tick` has something to do."""
-        receiving, due_ms = self._receiving, self._server.next_deadline()
+        receiving, due_ms = self._receiving, self.server.next_deadline()
         if receiving is None:
             return due_ms
         own_ms = now_ms if receiving.slices is not None else receiving.deadline_ms
