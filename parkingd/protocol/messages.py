@@ -134,6 +134,9 @@ class Heartbeat(NamedTuple):
     gates: tuple[tuple[int, int], ...] | None = None
     """(gate, epoch) of every gate the sender serves, ascending. None: it cannot serve any yet (it
     has not exchanged with a member), or any more (its disk fails, another holds its name)."""
+    contested: tuple[tuple[int, str], ...] = ()
+    """(gate, who else served it) of every gate that the sender served while another did, for some
+    seconds after it has noticed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -355,6 +355,7 @@ class Node:
             self._is_eventful = True
         if member.lot is not None and member.lot == self._shared.replica.lot:
             self._gates.heard(member, now)
+            self._gates.disputes.hear(member.name, beat.contested, now)
             is_news = self._replication.heard_head(member.replica, beat.head, now)
             self._is_due_known &= not is_news
 
@@ -689,6 +690,7 @@ class Node:
                 self._leaving.is_leaving,
                 self._membership.suspicions(now),
                 self._gates.named(now),
+                self._gates.disputes.told(now),
             )
         )
 

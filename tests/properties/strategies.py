@@ -190,6 +190,7 @@ messages: dict[type, st.SearchStrategy[msg.Message]] = {
             st.builds(msg.Suspicion, names, incarnations, numbers, st.booleans()), max_size=3
         ).map(tuple),
         st.none() | st.lists(st.tuples(upwards(GATES_MAX), numbers), max_size=4).map(tuple),
+        st.lists(st.tuples(upwards(GATES_MAX), names), max_size=3).map(tuple),
     ),
     msg.EnterAsk: st.builds(
         msg.EnterAsk,
