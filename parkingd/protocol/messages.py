@@ -103,11 +103,13 @@ class Refused:
 
     reason: str
     detail: str
+    held: ContextWire = ()
+    """Of who was let go: what is on the sender's disk, of a sealed replica what exists."""
 
 
-def let_go(replica: ReplicaId) -> Refused:
+def let_go(replica: ReplicaId, held: ContextWire) -> Refused:
     """The refusal of a replica that was forgotten; it names whom it is for, as it may come late."""
-    return Refused(REFUSED_FENCED, f"{replica:016x}")
+    return Refused(REFUSED_FENCED, f"{replica:016x}", held)
 
 
 class Suspicion(NamedTuple):

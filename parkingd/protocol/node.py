@@ -76,7 +76,6 @@ from parkingd.protocol.messages import (
     SnapshotRequest,
     SnapshotTrailer,
     Want,
-    let_go,
 )
 from parkingd.protocol.outbox import NOTHING
 from parkingd.protocol.outcomes import Status
@@ -290,7 +289,7 @@ class Node:
         if sender.replica in shared.replica.state.record.fences:
             if isinstance(sender.link, Route):
                 self._is_eventful = True
-                shared.outbox.send(sender.link, let_go(sender.replica))
+                shared.outbox.send(sender.link, shared.refusal(sender.replica))
             return
         member = shared.members.hear(sender, now)
         if member is None:

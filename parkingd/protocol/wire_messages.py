@@ -85,12 +85,16 @@ def _hello(fields: Fields) -> Hello:
 
 
 def _refused_fields(message: Refused) -> Fields:
-    return (message.reason, message.detail)
+    if not message.held:
+        return (message.reason, message.detail)
+    return (message.reason, message.detail, wire_parts.context_fields(message.held))
 
 
 def _refused(fields: Fields) -> Refused:
     return Refused(
-        checks.text(fields[0], "reason", NAME_LENGTH_MAX), checks.text(fields[1], "detail")
+        checks.text(fields[0], "reason", NAME_LENGTH_MAX),
+        checks.text(fields[1], "detail"),
+        wire_parts.context_of(fields[2]) if len(fields) > 2 else (),
     )
 
 

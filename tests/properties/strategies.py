@@ -178,7 +178,7 @@ messages: dict[type, st.SearchStrategy[msg.Message]] = {
         st.booleans(),
         st.lists(st.builds(msg.Address, texts, ports), max_size=4).map(tuple),
     ),
-    msg.Refused: st.builds(msg.Refused, names, texts),
+    msg.Refused: st.builds(msg.Refused, names, texts, contexts),
     msg.Heartbeat: st.builds(
         msg.Heartbeat,
         numbers,
