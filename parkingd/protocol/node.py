@@ -466,10 +466,12 @@ class Node:
                     self._pull_all()
             case StorageFailed(reason=reason):
                 shared.replica.failing = True
+                shared.warnings["storage"] = f"storage_failed: {reason}"
                 shared.outbox.notice(Level.ERROR, "storage_failed", reason=reason)
                 shared.replies.fail()
             case StorageRecovered():
                 shared.replica.failing = False
+                shared.warnings.pop("storage", None)
                 shared.outbox.notice(Level.WARNING, "storage_recovered")
             case ConnectionFailed():
                 self._peering.failed(fact)
