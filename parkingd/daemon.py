@@ -185,7 +185,7 @@ class Daemon:
                 cluster=config.cluster,
                 on_message=self._on_message,
                 on_link=self._on_link,
-                on_refused=self._on_refused,
+                on_refused=self._count_refusal,
             )
             undo.callback(self._transport.close)
             self._port, self._pub_port = self._transport.bind(config.host, config.port)
@@ -391,7 +391,7 @@ class Daemon:
         self._plan_pump()
 
     def _refuse(self, link: Address | Route | None, error: WireError) -> None:
-        self._count_refusal(error.reason)
+        self._count_refusal(error.reason, link.host if isinstance(link, Route) else link)
         failure = {
             "protocol_version": LinkFailure.PROTOCOL_VERSION,
             "other_cluster": LinkFailure.OTHER_CLUSTER,
@@ -408,14 +408,12 @@ class Daemon:
         if state.failure is not None:
             self._observe(ConnectionFailed(address, state.failure))
 
-    def _on_refused(self, reason: str) -> None:
-        self._count_refusal(reason)
-
-    def _count_refusal(self, reason: str) -> None:
+    def _count_refusal(self, reason: str, who: str | Address | None) -> None:
         counters = self._node.counters
         key = f"refused_{reason}"
         counters[key] = counters.get(key, 0) + 1
-        _log.info("refused", extra={"values": {"reason": reason}, "limit_key": key})
+        values = {"reason": reason} if who is None else {"reason": reason, "from": str(who)}
+        _log.info("refused", extra={"values": values, "limit_key": key})
 
     def _on_fact(self, fact: Fact) -> None:
         """From the writer thread."""
