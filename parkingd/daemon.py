@@ -141,7 +141,7 @@ class Daemon:
                 cluster=config.cluster,
                 on_message=self._on_message,
                 on_link=self._on_link,
-                on_refused=self._on_refused,
+                on_refused=self._count_refusal,
             )
             undo.callback(self._transport.close)
             self._port, self._pub_port = self._transport.bind(config.host, config.port)
@@ -290,7 +290,7 @@ class Daemon:
         self._plan_pump()
 
     def _refuse(self, link: Address | Route | None, error: WireError) -> None:
-        self._count_refusal(error.reason)
+        self._count_refusal(error.reason, link.host if isinstance(link, Route) else link)
         failure = {
             "protocol_version": LinkFailure.PROTOCOL_VERSION,
             "other_cluster": LinkFailure.OTHER_CLUSTER,
@@ -307,14 +307,12 @@ class Daemon:
         if state.failure is not None:
             self._observe(ConnectionFailed(address, state.failure))
 
-    def _on_refused(self, reason: str) -> None:
-        self._count_refusal(reason)
-
-    def _count_refusal(self, reason: str) -> None:
+    def _count_refusal(self, reason: str, who: str | Address | None) -> None:
         counters = self._node.counters
         key = f"refused_{reason}"
         counters[key] = counters.get(key, 0) + 1
-        _log.info("refused", extra={"values": {"reason": reason}, "limit_key": key})
+        values = {"reason": reason} if who is None else {"reason": reason, "from": str(who)}
+        _log.info("refused", extra={"values": values, "limit_key": key})
 
     def _observe(self, fact: Fact) -> None:
         self._node.observe(fact, read_now())

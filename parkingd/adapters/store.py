@@ -9,7 +9,8 @@ committed first and never waits for it.
 The queue order is part of the correctness of replication (an own event must not be durable before
 the remote events that it covers), so nothing overtakes: a failed commit is rolled back in SQLite,
 its batches stay at the head of the queue, and the same batches are tried again every second until
-they are in or the store is closed.
+they are in or the store is closed. A commit into a file that was removed counts as a failed one:
+applying a batch again changes nothing.
 """
 
 from __future__ import annotations
@@ -224,6 +225,7 @@ class SqliteStore:
 
     def _commit(self) -> None:
         self._database.commit()
+        self._database.require_in_place()  # Afterwards: the file may have gone at any moment.
         newest = self._taken[self._applied - 1]
         del self._taken[: self._applied]
         self._committed += self._applied

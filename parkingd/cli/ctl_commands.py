@@ -245,7 +245,13 @@ def parse_condition(text: str) -> list[str | int | bool]:
         return [key, int(found["value"]), found["relation"] == ">="]
     if found is not None and key in _FLAGS and found["relation"] is None:
         return [key, 1, True]
-    meant = did_you_mean(text.partition("=")[0], (*_COUNTED, *_FLAGS))
+    key = re.split("[<>=]", text, maxsplit=1)[0].strip()
+    if key in _COUNTED:
+        meant = f"{key} takes a whole number, as in {key}=3 or {key}>=3."
+    elif key in _FLAGS:
+        meant = f"{key} takes no value."
+    else:
+        meant = did_you_mean(key, (*_COUNTED, *_FLAGS))
     raise UsageError(
         f"{text!r} is no condition to wait for",
         f"{meant} There are members=N, gates=N, inside=N, members>=N, synced and ready".lstrip(),

@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from parkingd.core.causal import CausalContext, Part
 from parkingd.core.events import Event, Fence, Seal
 from parkingd.core.ids import Dot, Now, ReplicaId, replica_hex
+from parkingd.core.state import sealed_in
 from parkingd.protocol.codec import pack_record
 from parkingd.protocol.effects import Level, StartOver, StartOverReason
 from parkingd.protocol.members import MemberState
-from parkingd.protocol.messages import FenceReport, Sender
+from parkingd.protocol.messages import ContextWire, FenceReport, Sender
 from parkingd.protocol.outcomes import Change, ErrorCode, Failure, Outcome
-from parkingd.protocol.shared import Shared
+from parkingd.protocol.shared import Shared, from_wire
 
 REPORT_WAIT_MS = 3_000
 """How long a member may take to report before the request is refused."""
@@ -104,23 +105,34 @@ class Fences:
         if state.has_voided_events or own in state.record.fences or own in state.record.seals:
             self.start_over()
 
-    def start_over(self) -> None:
+    def start_over(self, held: ContextWire = ()) -> None:
         """This replica was let go, or holds what a seal has declared void: it was cut off while
         others decided. What no other disk has is offered for review, never merged: late marks
-        would hide re-entries, and late entries would show cars that have left unseen."""
+        would hide re-entries, and late entries would show cars that have left unseen.
+
+        ``held``: by the member that says so; empty: this node has found out by itself."""
         shared = self._shared
         state = shared.replica.state
-        rows = [state.roster.durable.get(m.replica, {}) for m in shared.members.all()]
-        covered: dict[ReplicaId, int] = {}
-        for row in rows or [shared.replica.log.floors()]:  # What others had before this start.
+        elsewhere = from_wire(held) if held else self._held_elsewhere()
+        review = []
+        for stay in state.stays.all_visible():
+            seq, origin = stay[:2]
+            seal = state.record.seals.get(origin)
+            is_known = elsewhere.contains(origin, seq) if seal is None else sealed_in(seal, seq)
+            if not is_known:
+                review.append(pack_record(stay))
+        shared.outbox.end = StartOver(StartOverReason.FENCED, keep=False, review=tuple(review))
+
+    def _held_elsewhere(self) -> CausalContext:
+        """What other disks have, as far as they have told; else what they had before this start."""
+        shared = self._shared
+        durable = shared.replica.state.roster.durable
+        rows = [durable.get(member.replica, {}) for member in shared.members.all()]
+        held: dict[ReplicaId, int] = {}
+        for row in rows or [shared.replica.log.floors()]:
             for origin, upto in row.items():
-                covered[origin] = max(upto, covered.get(origin, 0))
-        review = tuple(
-            pack_record(stay)
-            for stay in state.stays.all_visible()
-            if stay[0] > covered.get(stay[1], 0) or not state.exists(stay[1], stay[0])
-        )
-        shared.outbox.end = StartOver(StartOverReason.FENCED, keep=False, review=review)
+                held[origin] = max(upto, held.get(origin, 0))
+        return CausalContext(held)
 
     def _must_look(self, now: Now) -> bool:
         is_due = self._next_report_ms is not None and now.mono_ms >= self._next_report_ms

@@ -21,7 +21,7 @@ A claim is shown to nobody, and nothing done under it is answered, before it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from parkingd.core.events import Claim
@@ -35,6 +35,7 @@ from parkingd.core.gates import (
     is_balanced,
 )
 from parkingd.core.ids import Now
+from parkingd.protocol.disputes import Disputes
 from parkingd.protocol.effects import Level
 from parkingd.protocol.hearsay import Hearsay
 from parkingd.protocol.members import GONE, Member, MemberState
@@ -53,10 +54,6 @@ fails, or another node has its name. Half: an owner that only resynchronises los
 UNSERVED_MS: Final = 600
 """After this long without being named, more than two heartbeats, the gate is shown as unowned; and
 nothing moves to who was not heard for as long."""
-CONTESTED_MEMORY_MS: Final = 3_600_000
-"""How long a status tells that two nodes served a gate at once."""
-CONTESTED_AGAIN_MS: Final = 10_000
-"""Seen again after this long it is another dispute: the journal has one line for each."""
 RETRY_MS: Final = 100
 LOOK_MS: Final = 400
 """How often the plan is looked at when nothing has happened: for what only the time brings."""
@@ -92,9 +89,10 @@ class Gates:
         self._unnamed: dict[int, tuple[Fence, int]] = {}
         """Gates that their living owner's heartbeats do not name, and since when."""
         self._hearsay = Hearsay(self._claim, self._up)
-        self._ousted: dict[int, tuple[str, int]] = {}
-        """(owner, incarnation) whose gate was claimed while it was taken for dead."""
-        self._contested: dict[int, tuple[frozenset[str], int]] = {}
+        self.disputes = Disputes(shared)
+        self._ousted: dict[int, tuple[str, int, str, int]] = {}
+        """(owner, incarnation) of whom a gate was claimed that its last heartbeat named, for it
+        was taken for dead; by whom, and when that was seen. Who has it since does not matter."""
         self._heard: dict[str, tuple[tuple[tuple[int, int], ...] | None, bool]] = {}
         """What each member's last heartbeat said of its gates, and whether it is leaving."""
         self._changes = 0
@@ -237,13 +235,13 @@ class Gates:
             if before is None or _claimant(before) == _claimant(claim):
                 continue
             self._moved_ms[gate] = now.mono_ms
-            self._ousted.pop(gate, None)
             if before.phase != PHASE_OWNED:
                 continue
-            if claim.epoch == before.epoch + 1:
-                self._ousted[gate] = (before.owner, before.incarnation)
+            if claim.epoch == before.epoch + 1 and not self._is_unnamed(gate, before, 0, now):
+                self._ousted[gate] = (*_claimant(before), claim.owner, now.mono_ms)
             if self._is_own(before) and not self.is_stopped:
-                self._note_contested(gate, {own, claim.owner}, now)
+                if not self._is_barred():
+                    self.disputes.notice(gate, {own, claim.owner}, now)
                 self._membership.beat_wanted = True
                 self._shared.outbox.notice(
                     Level.WARNING, "gate_lost", gate=gate, owner=claim.owner, epoch=claim.epoch
@@ -284,30 +282,17 @@ class Gates:
         settings = self._shared.settings
         assert member.lost_beat is not None
         ran_ms = (member.beat - member.lost_beat) * settings.heartbeat_ms
-        if ran_ms >= (now.mono_ms - member.lost_ms) * RAN_SHARE:
-            self._had_two_owners(member, now)
-        elif now.mono_ms - member.alive_since_ms < LOOK_BACK_MS:
+        did_run = ran_ms >= (now.mono_ms - member.lost_ms) * RAN_SHARE
+        if not did_run and now.mono_ms - member.alive_since_ms < LOOK_BACK_MS:
             return  # Old heartbeats may come first.
         member.lost_beat = None
-
-    def _had_two_owners(self, member: Member, now: Now) -> None:
-        """What was claimed from it meanwhile was served twice."""
-        for gate, (name, incarnation) in list(self._ousted.items()):
-            claim = self._claim(gate)
-            if name != member.name or claim is None:
+        for gate, (name, incarnation, by, ousted_ms) in list(self._ousted.items()):
+            if name != member.name:
                 continue
             del self._ousted[gate]
-            if incarnation == member.incarnation:
-                self._note_contested(gate, {name, claim.owner}, now)
-
-    def _note_contested(self, gate: int, names: Collection[str], now: Now) -> None:
-        had, seen_ms = self._contested.get(gate, (frozenset(), 0))
-        if not had:
-            self._shared.counters["gates_contested"] += 1
-        if not had or now.mono_ms - seen_ms >= CONTESTED_AGAIN_MS:
-            detail = (("claims", tuple(sorted(names))),)
-            self._shared.journal.note("gate_contested", now, gate=gate, detail=detail)
-        self._contested[gate] = (frozenset(names), now.mono_ms)
+            is_meanwhile = incarnation == member.incarnation and ousted_ms >= member.lost_ms
+            if did_run and is_meanwhile:
+                self.disputes.notice(gate, {name, by}, now)
 
     def unsettle(self, now: Now) -> None:
         """A member is judged anew, or this node stood still and judges by what is old: the view
@@ -665,10 +650,8 @@ class Gates:
         for gate in range(1, self._count + 1):
             names = self._claimants(gate, named, now)
             if len(names) > 1:
-                self._note_contested(gate, names, now)
-        for gate, (_, seen_ms) in list(self._contested.items()):
-            if now.mono_ms - seen_ms >= CONTESTED_MEMORY_MS:
-                del self._contested[gate]
+                self.disputes.notice(gate, names, now)
+        self.disputes.forget(now)
 
     def warnings(self, rows: Sequence[GateRow]) -> list[str]:
         """What an operator should know of the gates, one line each. ``rows``: those of now."""
@@ -677,11 +660,11 @@ class Gates:
             gates = [row.gate for row in rows if row.state == state]
             if gates:
                 lines.append(f"{_listed(gates)} {'is' if len(gates) == 1 else 'are'} {state}")
-        if self._contested:
-            names = sorted(set().union(*(names for names, _ in self._contested.values())))
+        had_two = self.disputes.gates()
+        if had_two:
             lines.append(
-                f"contested: {_listed(sorted(self._contested))} had two owners while nodes could "
-                f"not hear each other ({', '.join(names)}); the cars of both sides are kept"
+                f"contested: {_listed(had_two)} had two owners while nodes could not hear each "
+                f"other ({', '.join(self.disputes.names())}); the cars of both sides are kept"
             )
         return lines
 

@@ -54,6 +54,8 @@ CAUSES_MAX: Final = 16
 """Causes an exit closes: those of the stays it lists, then inherited ones, newest first."""
 
 SUSPICIONS_MAX: Final = 200
+DISPUTES_MAX: Final = 200
+"""Gates with two owners that one heartbeat names: 14 KiB at most. More take turns."""
 CANDIDATES_MAX: Final = 256
 """Addresses a node keeps trying; discovery is untrusted and may invent ten thousand."""
 CANDIDATES_WAITING_MAX: Final = 1_024

@@ -95,11 +95,13 @@ class Refused:
 
     reason: str
     detail: str
+    held: ContextWire = ()
+    """Of who was let go: what is on the sender's disk, of a sealed replica what exists."""
 
 
-def let_go(replica: ReplicaId) -> Refused:
+def let_go(replica: ReplicaId, held: ContextWire) -> Refused:
     """The refusal of a replica that was forgotten; it names whom it is for, as it may come late."""
-    return Refused(REFUSED_FENCED, f"{replica:016x}")
+    return Refused(REFUSED_FENCED, f"{replica:016x}", held)
 
 
 class Suspicion(NamedTuple):
@@ -126,6 +128,9 @@ class Heartbeat(NamedTuple):
     gates: tuple[tuple[int, int], ...] | None = None
     """(gate, epoch) of every gate the sender serves, ascending. None: it cannot serve any yet (it
     has not exchanged with a member), or any more (its disk fails, another holds its name)."""
+    contested: tuple[tuple[int, str], ...] = ()
+    """(gate, who else served it) of every gate that the sender served while another did, for some
+    seconds after it has noticed."""
 
 
 @dataclass(frozen=True, slots=True)

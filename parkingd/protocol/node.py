@@ -76,7 +76,6 @@ from parkingd.protocol.messages import (
     SnapshotRequest,
     SnapshotTrailer,
     Want,
-    let_go,
 )
 from parkingd.protocol.outbox import NOTHING
 from parkingd.protocol.pausing import Pausing
@@ -289,7 +288,7 @@ class Node:
         if sender.replica in shared.replica.state.record.fences:
             if isinstance(sender.link, Route):
                 self._is_eventful = True
-                shared.outbox.send(sender.link, let_go(sender.replica))
+                shared.outbox.send(sender.link, shared.refusal(sender.replica))
             return
         member = shared.members.hear(sender, now)
         if member is None:
@@ -354,6 +353,7 @@ class Node:
             self._is_eventful = True
         if member.lot is not None and member.lot == self._shared.replica.lot:
             self._gates.heard(member, now)
+            self._gates.disputes.hear(member.name, beat.contested, now)
             is_news = self._replication.heard_head(member.replica, beat.head, now)
             self._is_due_known &= not is_news
 
@@ -447,10 +447,12 @@ class Node:
                     self._pull_all()
             case StorageFailed(reason=reason):
                 shared.replica.failing = True
+                shared.warnings["storage"] = f"storage_failed: {reason}"
                 shared.outbox.notice(Level.ERROR, "storage_failed", reason=reason)
                 shared.replies.fail()
             case StorageRecovered():
                 shared.replica.failing = False
+                shared.warnings.pop("storage", None)
                 shared.outbox.notice(Level.WARNING, "storage_recovered")
             case ConnectionFailed():
                 self._peering.table.failed(fact)

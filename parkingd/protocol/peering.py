@@ -24,11 +24,11 @@ from parkingd.protocol.messages import (
     REFUSED_FENCED,
     REFUSED_NAME_TAKEN,
     Address,
+    ContextWire,
     Hello,
     Refused,
     Route,
     Sender,
-    let_go,
 )
 from parkingd.protocol.namesakes import Namesakes
 from parkingd.protocol.shared import Shared, from_wire
@@ -44,11 +44,11 @@ class Peering:
         meet: Callable[[Sender, Hello, Now], bool],
         admitted: Callable[[Member, Member | None, Now], None],
         joined: Callable[[Member, Now], None],
-        let_go: Callable[[], None],
+        let_go: Callable[[ContextWire], None],
     ) -> None:
         """``meet`` decides about lots and may refuse; ``admitted`` gets each new member and the one
         of that name that it replaces; ``joined`` hears of each (re)new member;
-        ``let_go``: a member says that this replica is not wanted any more."""
+        ``let_go``: a member says that this replica is not wanted any more, and what it holds."""
         self._shared = shared
         self._meet = meet
         self._admitted = admitted
@@ -98,7 +98,7 @@ class Peering:
             shared.counters["refused_hello_on_pub"] += 1
             return
         if self._is_let_go(sender, hello):
-            shared.outbox.send(sender.link, let_go(sender.replica))
+            shared.outbox.send(sender.link, shared.refusal(sender.replica))
             return
         holder = shared.members.get(sender.name)
         address = _address_of(sender.link, hello)
@@ -159,7 +159,7 @@ class Peering:
         shared = self._shared
         if refused.reason == REFUSED_FENCED:
             if refused.detail == replica_hex(shared.replica_id):
-                self._let_go()
+                self._let_go(refused.held)
             return
         if not isinstance(sender.link, Address):
             return

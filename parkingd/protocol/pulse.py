@@ -44,6 +44,7 @@ class Pulse:
                 self._leaving.is_leaving,
                 membership.suspicions(now),
                 self._gates.named(now),
+                self._gates.disputes.told(now),
             )
         )
 

@@ -33,7 +33,6 @@ from parkingd.protocol.messages import (
     Run,
     Sender,
     Want,
-    let_go,
 )
 from parkingd.protocol.shared import Shared, from_wire, to_wire
 
@@ -241,7 +240,7 @@ class Replication:
             return
         theirs = from_wire(pull.context)
         if shared.replica.state.is_voided(theirs):
-            shared.outbox.send(sender.link, let_go(sender.replica))
+            shared.outbox.send(sender.link, shared.refusal(sender.replica))
             return
         self._heard_context(sender, theirs, pull.durable)
         self._heard_held(sender, theirs, pull.root)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-from parkingd.core.causal import CausalContext
+from parkingd.core.causal import CausalContext, Part
 from parkingd.core.hybrid import believed_wall_ms, deviating
 from parkingd.core.ids import Now, ReplicaId
 from parkingd.protocol.effects import Level, StartOver, StartOverReason
 from parkingd.protocol.journal import Journal
 from parkingd.protocol.members import Member, Members
-from parkingd.protocol.messages import ContextWire
+from parkingd.protocol.messages import ContextWire, Refused, let_go
 from parkingd.protocol.outbox import Outbox, Replies
 from parkingd.protocol.replica import Replica
 from parkingd.protocol.settings import NodeSettings
@@ -111,6 +111,16 @@ class Shared:
     def context_wire(self) -> ContextWire:
         """What this node shows to hold."""
         return to_wire(self.replica.shown_context())
+
+    def refusal(self, replica: ReplicaId) -> Refused:
+        """For a replica that was let go, or is to begin anew as another was: with what is recorded
+        here, so that it offers for review only what it alone has."""
+        seals = self.replica.state.record.seals
+        parts: dict[ReplicaId, Part] = {
+            **{origin: (origin, upto, ()) for origin, upto in self.replica.durable_vector.items()},
+            **{origin: (origin, it.upto, it.intervals) for origin, it in seals.items()},
+        }
+        return let_go(replica, tuple(parts[origin] for origin in sorted(parts)))
 
 
 def to_wire(context: CausalContext) -> ContextWire:

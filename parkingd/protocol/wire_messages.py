@@ -7,13 +7,14 @@ array that is longer than it knows and refuses a shorter one. What several messa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar, cast
 
 from parkingd.core.gates import SCORE_MAX, Fence
 from parkingd.core.ids import REQUEST_ID_BYTES, SEQ_MAX
 from parkingd.protocol import checks, wire_parts, wire_snapshots
 from parkingd.protocol.limits import (
+    DISPUTES_MAX,
     EPOCH_SEEN_MAX,
     GATES_MAX,
     HELLO_PEERS_MAX,
@@ -84,18 +85,22 @@ def _hello(fields: Fields) -> Hello:
 
 
 def _refused_fields(message: Refused) -> Fields:
-    return (message.reason, message.detail)
+    if not message.held:
+        return (message.reason, message.detail)
+    return (message.reason, message.detail, wire_parts.context_fields(message.held))
 
 
 def _refused(fields: Fields) -> Refused:
     return Refused(
-        checks.text(fields[0], "reason", NAME_LENGTH_MAX), checks.text(fields[1], "detail")
+        checks.text(fields[0], "reason", NAME_LENGTH_MAX),
+        checks.text(fields[1], "detail"),
+        wire_parts.context_of(fields[2]) if len(fields) > 2 else (),
     )
 
 
 def _heartbeat_fields(message: Heartbeat) -> Fields:
     suspicions = message.suspicions
-    return (
+    fields = (
         message.beat,
         message.head,
         message.wall_ms,
@@ -106,6 +111,7 @@ def _heartbeat_fields(message: Heartbeat) -> Fields:
         else (),
         None if message.gates is None else _flat(message.gates),
     )
+    return (*fields, _flat(message.contested)) if message.contested else fields
 
 
 def _heartbeat(fields: Fields) -> Heartbeat:
@@ -118,11 +124,20 @@ def _heartbeat(fields: Fields) -> Heartbeat:
         checks.boolean(fields[4], "leaving"),
         tuple(map(_suspicion, checks.array(fields[5], SUSPICIONS_MAX, "suspicions"))),
         _served_gates(fields[6]),
+        _contested_gates(fields[7]) if len(fields) > 7 else (),
     )
 
 
-def _flat(gates: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    return tuple(number for pair in gates for number in pair)
+def _flat(pairs: Iterable[tuple[int, int | str]]) -> Fields:
+    return tuple(value for pair in pairs for value in pair)
+
+
+def _contested_gates(value: object) -> tuple[tuple[int, str], ...]:
+    flat = checks.array(value, 2 * DISPUTES_MAX, "contested")
+    if len(flat) % 2:
+        raise checks.malformed("contested")
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return tuple([(wire_parts.gate(gate), checks.name(name)) for gate, name in pairs])
 
 
 def _served_gates(value: object) -> tuple[tuple[int, int], ...] | None:

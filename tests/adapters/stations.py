@@ -26,6 +26,8 @@ class Station:
         self.messages: list[tuple[Address | Route | None, bytes]] = []
         self.links: list[tuple[Address, LinkState]] = []
         self.refused: list[str] = []
+        self.refused_of: list[str | None] = []
+        """Of whom each of these came, where that is known."""
         self.on_message: Callable[[Address | Route | None, bytes], None] = self._write_down
         self._echo = echo
         self.transport = Transport(
@@ -34,7 +36,7 @@ class Station:
             cluster=CLUSTER,
             on_message=lambda link, frame: self.on_message(link, frame),
             on_link=lambda address, state: self.links.append((address, state)),
-            on_refused=self.refused.append,
+            on_refused=self._refuse,
         )
         self.port = self.pub_port = 0
 
@@ -56,6 +58,10 @@ class Station:
 
     def counted(self, name: str) -> int:
         return self.transport.counters.snapshot().get(name, 0)
+
+    def _refuse(self, reason: str, who: str | None) -> None:
+        self.refused.append(reason)
+        self.refused_of.append(who)
 
     def _write_down(self, link: Address | Route | None, frame: bytes) -> None:
         self.messages.append((link, frame))

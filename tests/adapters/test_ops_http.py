@@ -167,6 +167,8 @@ def test_what_is_no_request_is_refused_in_one_line(server: Running, text: bytes)
         assert reply.headers["connection"] == "close"
         assert reply.text.startswith(f"{reply.status} ")
         assert reply.text.count("\n") == 1
+        assert "bytearray" not in reply.text
+        assert "b'" not in reply.text, "nor is any other value of Python shown"
         assert client.is_closed()
     assert server.get("/livez").status == 200
 

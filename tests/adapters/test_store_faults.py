@@ -274,6 +274,46 @@ def test_closing_while_the_disk_fails_ends_at_once_and_says_that_something_is_mi
         assert state.replica == node.state.replica
 
 
+def remove(path: Path) -> None:
+    shutil.rmtree(path)
+
+
+def move_away(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def replace_by_a_copy(path: Path) -> None:
+    copy = path / "copy"
+    shutil.copy(path / "parkingd.db", copy)
+    copy.rename(path / "parkingd.db")
+
+
+@pytest.mark.usefixtures("quick_retry")
+@pytest.mark.parametrize("lose", [remove, move_away, replace_by_a_copy])
+def test_nothing_counts_as_kept_in_a_database_that_is_no_longer_at_its_place(
+    tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "n"
+    node = Node(path)
+    node.commit(record(1))
+    lose(path)
+    node.store.submit(record(2))
+    told = node.hear()
+    assert isinstance(told, StorageFailed)
+    assert str(path / "parkingd.db") in told.reason
+    node.store.submit(record(3))
+    if lose is move_away:
+        path.with_name("elsewhere").rename(path)
+        assert node.hear() == StorageRecovered()
+        while node.hear() != Persisted(3, 3):
+            pass
+        assert node.close()
+        assert seqs(started(path)) == [1, 2, 3]
+    else:
+        assert not node.close()
+        assert node.facts.empty()
+
+
 def test_parts_that_had_reached_the_disk_are_void_without_the_last(tmp_path: Path) -> None:
     """What a loss of power leaves of an open transaction is pages in the WAL and no commit."""
     path = tmp_path / "n"

@@ -320,6 +320,7 @@ def test_a_message_of_several_frames_is_counted_and_dropped_whole(context: Conte
         await served(node, member)
         assert node.frames() == [b"single", b"honest"]
         assert node.refused == ["multipart"] * 3
+        assert node.refused_of == ["127.0.0.1"] * 3
         assert node.counted("refused_multipart") == 3
 
     play(act)
@@ -350,6 +351,7 @@ def test_several_frames_in_an_answer_or_on_pub_are_dropped_too(context: Context)
             await until(lambda: admit() and published())
         assert set(member.frames()) == {b"whole", b"heard"}
         assert member.counted("refused_multipart") >= 2
+        assert set(member.refused_of) == {str(address), "127.0.0.1"}
 
     play(act)
 
@@ -364,6 +366,7 @@ def test_a_peer_that_chooses_its_routing_id_is_refused(context: Context) -> None
             await admitted(impostor, node)
             impostor.send(b"I am Gary")
             await until(lambda: node.refused == ["routing_id"])
+            assert node.refused_of == ["127.0.0.1"]
         await served(node, member)
         assert node.frames() == [b"honest"]
 

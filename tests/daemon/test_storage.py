@@ -117,6 +117,23 @@ def test_a_full_disk_refuses_writes_answers_reads_and_recovers_by_itself(
     assert again.plates() == sorted([*acknowledged, plate])
 
 
+def test_a_data_directory_that_is_removed_under_a_node_is_a_failing_disk_that_names_it(
+    cluster: Cluster,
+) -> None:
+    gary = cluster.start("gary")
+    gary.read("track", "KEPT1", 1)
+    shutil.rmtree(cluster.data_dir("gary"))
+    for verb in ("track", "enter", "exit"):
+        answer = gary.ctl(verb, "LOST1", 1)
+        assert (answer.status, answer.error["code"]) == (6, "storage_failed")
+    assert gary.read("where", "KEPT1")["inside"]
+    (line,) = [line for line in gary.read("status")["warnings"] if "storage_failed" in line]
+    assert str(cluster.data_dir("gary")) in line
+    (event,) = gary.events("storage_failed")
+    assert event["reason"] in line
+    assert "KEPT1" in gary.ctl("export").out
+
+
 def test_a_start_on_a_full_disk_is_one_line_and_loses_nothing(
     tmp_path: Path, cluster: Cluster
 ) -> None:

@@ -123,6 +123,10 @@ def test_another_wire_version_is_answered_and_counted(guarded: tuple[Cluster, Da
         assert answer.message == Refused("protocol_version", "2")
         assert answer.name == "gary"
     assert counted(gary, "refused_protocol_version") == before + 1
+    lines = gary.events("refused")
+    assert "127.0.0.1" in [
+        line.get("from") for line in lines if line["reason"] == "protocol_version"
+    ]
 
 
 def test_a_dialled_peer_of_another_wire_version_shows_in_discover(

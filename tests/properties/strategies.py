@@ -179,7 +179,7 @@ messages: dict[type, st.SearchStrategy[msg.Message]] = {
         st.booleans(),
         st.lists(st.builds(msg.Address, texts, ports), max_size=4).map(tuple),
     ),
-    msg.Refused: st.builds(msg.Refused, names, texts),
+    msg.Refused: st.builds(msg.Refused, names, texts, contexts),
     msg.Heartbeat: st.builds(
         msg.Heartbeat,
         numbers,
@@ -191,6 +191,7 @@ messages: dict[type, st.SearchStrategy[msg.Message]] = {
             st.builds(msg.Suspicion, names, incarnations, numbers, st.booleans()), max_size=3
         ).map(tuple),
         st.none() | st.lists(st.tuples(upwards(GATES_MAX), numbers), max_size=4).map(tuple),
+        st.lists(st.tuples(upwards(GATES_MAX), names), max_size=3).map(tuple),
     ),
     msg.EnterAsk: st.builds(
         msg.EnterAsk,

@@ -120,9 +120,19 @@ def test_every_cut_of_a_frame_is_refused(message: msg.Message) -> None:
     assert refusal(frame + b"\x00") == "malformed"
 
 
+def left_out(message: msg.Message) -> object:
+    """The last field, where it may be left out: it came later."""
+    match message:
+        case msg.Heartbeat(contested=last) | msg.Refused(held=last):
+            return last
+    return None
+
+
 @given(any_message)
 def test_fields_that_a_newer_node_appended_are_ignored(message: msg.Message) -> None:
     envelope = msgpack.unpackb(framed(message))
+    if left_out(message) == ():
+        envelope[6].append([])
     envelope[6].append([1.5, None, "later"])
     envelope.append("later")
     assert decode_untrusted(msgpack.packb(envelope), cluster="default").message == message
@@ -131,6 +141,8 @@ def test_fields_that_a_newer_node_appended_are_ignored(message: msg.Message) -> 
 @given(any_message)
 def test_a_body_that_is_too_short_is_refused(message: msg.Message) -> None:
     envelope = msgpack.unpackb(framed(message))
+    if left_out(message):
+        envelope[6].pop()
     envelope[6].pop()
     assert refusal(msgpack.packb(envelope)) == "malformed"
 

@@ -81,6 +81,14 @@ BODIES: tuple[ev.Body, ...] = (
     ev.Seal(OTHER, 300, ((303, 303), (310, 320))),
 )
 
+LATER: dict[str, msg.Message] = {
+    "message/Heartbeat/contested": msg.Heartbeat(
+        4_001, 300, WALL_MS, 2, False, (), ((1, 4),), contested=((2, "hoek"), (3, "larry"))
+    ),
+    "message/Refused/held": msg.let_go(REPLICA, CONTEXT),
+}
+"""With a field that came later; the lines of `MESSAGES` are without."""
+
 REASONED = ev.Setting("almostfull", 85, CAUSE, "fair week", 90)
 """With the two fields that came later; the lines of `BODIES` are without."""
 
@@ -105,6 +113,7 @@ def frame_of(message: msg.Message) -> bytes:
 
 def current_lines() -> dict[str, bytes]:
     lines = {f"message/{type(each).__name__}": frame_of(each) for each in MESSAGES}
+    lines |= {label: frame_of(each) for label, each in LATER.items()}
     for body in BODIES:
         event = ev.Event(REPLICA, 8, TIME, body)
         lines[f"event/{type(body).__name__}"] = codec.pack_event(event)
@@ -133,6 +142,12 @@ def test_a_golden_frame_still_means_the_same(message: msg.Message) -> None:
         golden_lines()[f"message/{type(message).__name__}"], cluster="default"
     )
     assert decoded == codec.Decoded("gary", REPLICA, WALL_MS, message)
+
+
+@pytest.mark.parametrize("label", LATER)
+def test_a_golden_frame_with_a_field_that_came_later_still_means_the_same(label: str) -> None:
+    frame = golden_lines()[label]
+    assert codec.decode_untrusted(frame, cluster="default").message == LATER[label]
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: type(body).__name__)

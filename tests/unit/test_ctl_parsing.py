@@ -144,10 +144,23 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
     assert refusal.value.hint.endswith("synced and ready")
 
 
-def test_a_misspelt_condition_gets_a_suggestion() -> None:
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("member=3", "did you mean members? "),
+        ("member>=3", "did you mean members? "),
+        ("members=x", "members takes a whole number, as in members=3 or members>=3. "),
+        ("members=", "members takes a whole number, as in members=3 or members>=3. "),
+        ("gates", "gates takes a whole number, as in gates=3 or gates>=3. "),
+        ("inside<4", "inside takes a whole number, as in inside=3 or inside>=3. "),
+        ("synced=yes", "synced takes no value. "),
+        ("free=1", "There are "),
+    ],
+)
+def test_what_is_wrong_with_a_condition_is_said(text: str, hint: str) -> None:
     with pytest.raises(UsageError) as refusal:
-        parse_condition("member=3")
-    assert refusal.value.hint.startswith("did you mean members? ")
+        parse_condition(text)
+    assert refusal.value.hint.startswith(hint)
 
 
 @pytest.mark.parametrize(

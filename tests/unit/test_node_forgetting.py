@@ -304,6 +304,32 @@ def test_a_fenced_node_that_returns_takes_a_new_id_and_offers_what_only_it_has()
     assert a.shown("KC3")
 
 
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_what_the_others_hold_is_not_listed_when_a_fenced_node_is_started_again(
+    is_sealed: bool,
+) -> None:
+    """It has just begun and knows of nobody's disk: who tells it so says what is known there."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    b.track("KB1")
+    c.track("KC1")
+    stage.pass_ms(500)
+    stage.cut("c")
+    c.track("KC2")
+    c.kill()
+    stage.pass_ms(3_000)
+    if not is_sealed:
+        stage.cut("b")  # Who has to report.
+    assert isinstance(forget(stage, a, "c"), Change) is is_sealed
+    stage.heal()
+    if not is_sealed:
+        stage.cut("b")
+    c.start(knows=["a"])
+    stage.pass_ms(2_000)
+    assert isinstance(c.end, StartOver)
+    assert [unpack_record_untrusted(each)[3] for each in c.end.review] == ["KC2"]
+
+
 def test_nothing_is_taken_from_a_fenced_replica_whoever_brings_it() -> None:
     stage, a, b, c = returned()
     (late,) = c.shown("KC2")

@@ -259,7 +259,7 @@ def test_a_refusal_that_was_meant_for_an_earlier_id_is_ignored() -> None:
     stage = Stage()
     a, b = stage.found("a", "b", gates=1)
     for replica in (b.replica + 1, a.replica):
-        b.receive(a.sender(a.address), let_go(replica))
+        b.receive(a.sender(a.address), let_go(replica, ()))
         assert b.runs
-    b.receive(a.sender(a.address), let_go(b.replica))
+    b.receive(a.sender(a.address), let_go(b.replica, ()))
     assert isinstance(b.end, StartOver)

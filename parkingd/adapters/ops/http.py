@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ LINGER_S: Final = 1.0
 LINGER_BYTES_MAX: Final = 64 * 1024
 """What is still read and dropped after the last answer: closing on unread bytes would reset the
 connection and could take the answer from the client."""
+
+_QUOTED: Final = re.compile(r""":? (bytearray\()?b['"].*""", re.DOTALL)
+"""How h11 ends its errors: with the bytes that it means, as Python writes them."""
 
 ACCEPT_PAUSE_S: Final = 0.5
 """When a connection cannot be taken, because no descriptor is left."""
@@ -179,7 +183,7 @@ class HttpServer:
             try:
                 request = await _next_request(wire, reader, wait_s)
             except h11.RemoteProtocolError as error:
-                refusal = _refusal(error.error_status_hint, str(error))
+                refusal = _refusal(error.error_status_hint, _QUOTED.sub("", str(error)))
                 await _write(wire, writer, refusal, is_head=False)
                 return
             if request is None:

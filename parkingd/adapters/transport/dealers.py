@@ -55,7 +55,7 @@ class Dealers:
         context: Context,
         keys: KeyPair,
         counters: Counters,
-        refuse: Callable[[str], None],
+        refuse: Callable[[str, str], None],
         on_frame: Callable[[Address, bytes], None],
         on_event: Callable[[Address, LinkEvent], None],
     ) -> None:
@@ -103,10 +103,11 @@ class Dealers:
                 self.disconnect(address)
             self._on_event(address, event)
 
+        def refuse(reason: str) -> None:
+            self._refuse(reason, str(address))
+
         socket = new_dealer(self._context, self._keys)
-        return _Link(
-            self._loop, self._context, socket, address, self._counters, self._refuse, hear, step
-        )
+        return _Link(self._loop, self._context, socket, address, self._counters, refuse, hear, step)
 
     def _make_room(self) -> bool:
         if len(self._links) < IDLE_LINKS_MAX:

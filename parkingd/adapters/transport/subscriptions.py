@@ -21,7 +21,7 @@ from parkingd.adapters.transport.counters import Counters
 from parkingd.adapters.transport.curve import KeyPair
 from parkingd.adapters.transport.drain import Drain
 from parkingd.adapters.transport.monitor import CONNECTION_EVENTS, Connection, LinkEvent, Monitor
-from parkingd.adapters.transport.sockets import Context, endpoint_of, new_sub
+from parkingd.adapters.transport.sockets import Context, canonical_host, endpoint_of, new_sub
 from parkingd.protocol.messages import Address
 
 RETRY_S: Final = 1.0
@@ -37,7 +37,7 @@ class Subscriptions:
         context: Context,
         keys: KeyPair,
         counters: Counters,
-        refuse: Callable[[str], None],
+        refuse: Callable[[str, str | None], None],
         on_frame: Callable[[bytes], None],
         on_lost: Callable[[Address], None],
     ) -> None:
@@ -116,7 +116,7 @@ class Subscriptions:
 
     def _take(self, frames: list[zmq.Frame]) -> None:
         if len(frames) > 1:
-            self._refuse("multipart")
+            self._refuse("multipart", canonical_host(str(frames[-1].get("Peer-Address"))))
             return
         frame = frames[0].bytes
         self._counters.heard(len(frame))

@@ -64,7 +64,8 @@ class Transport:
     ``on_message``: Address: an answer on our DEALER; Route: a request at our ROUTER; None: heard
     on SUB. ``on_link``: about addresses given to `send` and `probe`, and the peers of
     subscriptions, always in canonical spelling (`sockets.canonical_address`). ``on_refused``: one
-    word for each refusal, as often as strangers come: whoever logs it limits the rate.
+    word for each refusal, and of whom it came or None: libzmq does not say whose handshake has
+    failed. As often as strangers come: whoever logs it limits the rate.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Transport:
         cluster: str,
         on_message: Callable[[Address | Route | None, bytes], None],
         on_link: Callable[[Address, LinkState], None],
-        on_refused: Callable[[str], None],
+        on_refused: Callable[[str, str | None], None],
     ) -> None:
         self.counters = Counters()
         self._loop = loop
@@ -200,16 +201,16 @@ class Transport:
         return None
 
     def _requested(self, frames: list[zmq.Frame]) -> None:
+        host = canonical_host(str(frames[-1].get("Peer-Address")))
         if len(frames) != 2:
-            self._refuse("multipart")
+            self._refuse("multipart", host)
             return
         route = frames[0].bytes
         if route[0] != AUTOMATIC_ROUTE:
-            self._refuse("routing_id")
+            self._refuse("routing_id", host)
             return
         frame = frames[1].bytes
         self.counters.heard(len(frame))
-        host = canonical_host(str(frames[1].get("Peer-Address")))
         assert host is not None, "libzmq names every peer"
         self._on_message(Route(route, host), frame)
 
@@ -219,9 +220,9 @@ class Transport:
     def _refused(self, code: int, value: int, _: Address | None) -> None:
         self._refuse(refusal_reason(code, value))
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, who: str | None = None) -> None:
         self.counters.refused[reason] += 1
-        self._on_refused(reason)
+        self._on_refused(reason, who)
 
     def _subscription_lost(self, pub: Address) -> None:
         self._dealer_event(Address(pub.host, pub.port - 1), LinkEvent.DOWN)
