@@ -354,7 +354,9 @@ class Node:
             self._is_eventful = True
         if member.lot is not None and member.lot == self._shared.replica.lot:
             self._gates.heard(member, now)
-            self._gates.disputes.hear(member.name, beat.contested, now)
+            if beat.contested:
+                self._gates.disputes.hear(member.name, beat.contested, now)
+                self._is_eventful = True
             is_news = self._replication.heard_head(member.replica, beat.head, now)
             self._is_due_known &= not is_news
 
