@@ -472,6 +472,7 @@ class Node:
                 shared.outbox.notice(Level.ERROR, "storage_failed", reason=reason)
                 shared.replies.fail()
             case StorageRecovered():
+                self._gates.disk_recovers(now)
                 shared.replica.failing = False
                 shared.warnings.pop("storage", None)
                 shared.outbox.notice(Level.WARNING, "storage_recovered")
