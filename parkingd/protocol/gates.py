@@ -90,6 +90,8 @@ class Gates:
         """Gates that their living owner's heartbeats do not name, and since when."""
         self._hearsay = Hearsay(self._claim, self._up)
         self.disputes = Disputes(shared)
+        self._recovered_ms = -UNSERVED_MS
+        """When the disk last did: others had taken the gates for given up until they heard so."""
         self._ousted: dict[int, tuple[str, int, str, int]] = {}
         """(owner, incarnation) of whom a gate was claimed that its last heartbeat named, for it
         was taken for dead; by whom, and when that was seen. Who has it since does not matter."""
@@ -240,7 +242,8 @@ class Gates:
             if claim.epoch == before.epoch + 1 and not self._is_unnamed(gate, before, 0, now):
                 self._ousted[gate] = (*_claimant(before), claim.owner, now.mono_ms)
             if self._is_own(before) and not self.is_stopped:
-                if not self._is_barred():
+                has_recovered = now.mono_ms - self._recovered_ms < UNSERVED_MS
+                if not (self._is_barred() or has_recovered):
                     self.disputes.notice(gate, {own, claim.owner}, now)
                 self._membership.beat_wanted = True
                 self._shared.outbox.notice(
@@ -316,6 +319,12 @@ class Gates:
             self._sync(now)  # What others claimed meanwhile was not served twice.
             self.is_stopped = False
             self._is_due = True
+
+    def disk_recovers(self, now: Now) -> None:
+        """It is about to serve again what nobody else has claimed."""
+        self._sync(now)  # What others claimed meanwhile was not served twice.
+        self._recovered_ms = now.mono_ms
+        self._is_due = self._membership.beat_wanted = True
 
     def leave(self, now: Now) -> None:
         """Serve no more: hand every gate over, and take none."""

@@ -353,7 +353,9 @@ class Node:
             self._is_eventful = True
         if member.lot is not None and member.lot == self._shared.replica.lot:
             self._gates.heard(member, now)
-            self._gates.disputes.hear(member.name, beat.contested, now)
+            if beat.contested:
+                self._gates.disputes.hear(member.name, beat.contested, now)
+                self._is_eventful = True
             is_news = self._replication.heard_head(member.replica, beat.head, now)
             self._is_due_known &= not is_news
 
@@ -451,6 +453,7 @@ class Node:
                 shared.outbox.notice(Level.ERROR, "storage_failed", reason=reason)
                 shared.replies.fail()
             case StorageRecovered():
+                self._gates.disk_recovers(now)
                 shared.replica.failing = False
                 shared.warnings.pop("storage", None)
                 shared.outbox.notice(Level.WARNING, "storage_recovered")

@@ -142,6 +142,7 @@ def test_a_member_is_forgotten_only_when_it_is_dead(cluster: Cluster) -> None:
     joe = cluster.start("joe")
     joe.wait_for("members=3", "synced", "inside=1")
     assert joe.events("start_over")
+    assert not list(cluster.data_dir("joe").glob("review-*")), "the others have all that it had"
     joe.read("exit", "BYJOE1", 1)
     agree([gary, diane, joe])
     assert gary.plates() == []
@@ -162,3 +163,5 @@ def test_a_member_that_was_forgotten_takes_what_it_had_not_sent_aside(cluster: C
     until(lambda: joe.is_ready() and joe.plates() == ["SENT1"], "joe has a new start")
     (aside,) = cluster.data_dir("joe").glob("parkingd.db.set-aside-*")
     assert b"UNSENT1" in aside.read_bytes()
+    (review,) = cluster.data_dir("joe").glob("review-*")
+    assert [line.split(",")[0] for line in review.read_text().splitlines()] == ["plate", "UNSENT1"]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.daemon.harness import COMMAND, Cluster, Daemon, run_here, until
+from tests.daemon.harness import COMMAND, PATIENCE_S, Cluster, Daemon, run_here, until
 
 
 @pytest.mark.parametrize(
@@ -286,3 +289,23 @@ def test_a_bug_anywhere_ends_the_whole_daemon_in_one_line_and_leaves_a_report(
     )
     assert "invariant" in report.read_text()
     assert report.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("spaces", "status"), [("100", 0), ("none", 1)])
+def test_the_script_that_starts_a_daemon_and_waits_for_it_does_so(
+    cluster: Cluster, spaces: str, status: int
+) -> None:
+    """As the manual shows it; who cannot start is not waited for."""
+    text = (Path(__file__).parents[2] / "docs" / "howto-scripts.md").read_text("utf-8")
+    (script,) = (body for body in re.findall(r"```bash\n(.*?)```", text, re.S) if "kill -0" in body)
+    search_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["bash", "-c", f"trap 'kill $! 2>/dev/null; wait' EXIT\n{script}"],
+        env=cluster.environment(PATH=search_path, PARKINGD_SPACES=spaces, PARKINGD_MDNS="false"),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert ended.returncode == status, ended
+    assert ("ready" in ended.stdout.split()) is (status == 0)

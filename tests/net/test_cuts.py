@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 
-from tests.daemon.harness import agree
+from tests.daemon.harness import Daemon, agree, until
 from tests.net.lab import (
     GATES,
     PATIENCE_S,
@@ -20,10 +21,24 @@ from tests.net.lab import (
 )
 from tests.net.meanwhile import Watch
 
+CONTESTED = f"contested: gates {', '.join(map(str, range(1, GATES + 1)))} had two owners"
 PARTITION_S = 15.0
 ONE_WAY_S = 8.0
 FLAPS = ((0.4, 0.4),) * 6 + ((1.5, 0.5),) * 2 + ((3.0, 1.0),) * 2
 """For how long the link is down and then up, seconds: some unnoticed, some taken for a death."""
+
+
+def tells_of_all_gates(daemon: Daemon) -> None:
+    """Each gate had two owners: its status says so, and its journal with one line for each."""
+    daemon.until_status(
+        lambda status: any(line.startswith(CONTESTED) for line in status["warnings"]), CONTESTED
+    )
+
+    def lines() -> list[str]:
+        return daemon.ctl("log", "--type", "gate_contested").out.splitlines()
+
+    until(lambda: len(lines()) == GATES, "the journal has them")
+    assert sorted(json.loads(line)["gate"] for line in lines()) == list(range(1, GATES + 1))
 
 
 def test_both_sides_of_a_partition_serve_and_when_it_heals_every_car_is_there(
@@ -63,9 +78,8 @@ def test_both_sides_of_a_partition_serve_and_when_it_heals_every_car_is_there(
         assert daemon.plates() == wanted
         lot = daemon.read("lot")
         assert (lot["inside"], lot["overbooked"], lot["conflicts"]) == (13, 3, 0)
-        warnings = daemon.read("status")["warnings"]
-        assert "overbooked by 3" in warnings
-        assert any("contested" in warning for warning in warnings), warnings
+        assert "overbooked by 3" in daemon.read("status")["warnings"]
+        tells_of_all_gates(daemon)
         full = daemon.ctl("enter", "TOOMANY1", 1)
         assert (full.status, full.document["reason"]) == (1, "full")
     shared_out(lab.all(), GATES)

@@ -10,7 +10,7 @@ import pytest
 from parkingd.core.gates import Barrier, fence_of
 from parkingd.protocol.commands import AskToEnter, Leave, Track
 from parkingd.protocol.limits import DISPUTES_MAX
-from parkingd.protocol.messages import Delta, EnterAsk, PullReply
+from parkingd.protocol.messages import Delta, EnterAsk, Heartbeat, PullReply
 from tests.unit.scripted import Box, Stage
 from tests.unit.watching import (
     ask_in,
@@ -426,20 +426,51 @@ def test_a_death_that_a_node_slept_through_leaves_no_warning_of_two_owners(
         assert "contested" not in warnings(box)
 
 
-def test_a_gate_whose_owner_gave_it_up_was_never_served_twice() -> None:
-    """Its disk failed, others took its gates; later it is cut off, goes on running and returns."""
+def with_a_failing_disk() -> tuple[Stage, Box, Box, Box]:
+    """b can serve nothing any more."""
     stage = Stage()
     a, b, c = stage.found("a", "b", "c")
-    had = serves(b)
     b.disk.fail("disk full")
     b.submit(Track("KB1", 1, None))
+    return stage, a, b, c
+
+
+def test_a_gate_whose_owner_gave_it_up_was_never_served_twice() -> None:
+    """Its disk failed, others took its gates; later it is cut off, goes on running and returns."""
+    stage, a, b, c = with_a_failing_disk()
     wait_until(stage, lambda: serves(a) | serves(c) == {1, 2, 3, 4}, 5_000)
     assert not any(map(disputed, (a, b, c)))
     stage.cut("b")
     stage.pass_ms(10_000)
     stage.heal()
     stage.pass_ms(3_000)
-    assert had
+    assert not any(map(disputed, (a, b, c)))
+
+
+def test_a_disk_that_recovers_when_others_have_its_gates_has_not_served_them_too() -> None:
+    stage, a, b, c = with_a_failing_disk()
+    wait_until(stage, lambda: serves(a) | serves(c) == {1, 2, 3, 4}, 5_000)
+    b.disk.recover()
+    b.persist()
+    stage.pass_ms(3_000)
+    assert is_whole([a, b, c])
+    assert not any(map(disputed, (a, b, c)))
+
+
+def test_a_disk_that_recovers_just_before_others_take_its_gates_has_not_either() -> None:
+    """They have not heard yet that it names them again; they could hear each other all the time."""
+    stage, a, b, c = with_a_failing_disk()
+    had = {1, 2, 3, 4} - serves(a) - serves(c)
+    stage.pass_ms(1_950)
+    assert not had & (serves(a) | serves(c))
+    stage.holds = (Heartbeat,)
+    b.disk.recover()
+    b.persist()
+    assert serves(b) == had
+    wait_until(stage, lambda: not serves(b), 500)
+    stage.release()
+    stage.pass_ms(3_000)
+    assert is_whole([a, b, c])
     assert not any(map(disputed, (a, b, c)))
 
 
