@@ -42,8 +42,8 @@ REFUSAL_FRESH_MS: Final = 1_000
 PROBE_PAUSE_MS: Final = 200
 """Between two connections tried because others say that they were refused."""
 ECHO_MS: Final = 5_000
-"""For this long a node repeats the suspicion of somebody it has never met; that of one who is over
-as well, and after a pause as long again: else two who repeat it would do so for ever."""
+"""For this long a node repeats the suspicion of one whom it has never met or who is over, and after
+a pause as long again: else two who repeat it would do so for ever."""
 ASKED_MS: Final = 5_000
 """A stranger of whom anything arrived lives for this long. Its heartbeats do not come here, only
 what it asks for: of two nodes once in 2.4 s at most. Half: one lost question, and it is dead."""
@@ -69,8 +69,10 @@ class Stranger:
     """Since when somebody says so, without a break."""
     heard_ms: int | None = None
     """When something of it last arrived: our hellos, or its answers, are lost."""
-    is_owner: bool = False
-    """Named by a claim, not only by others' suspicions."""
+    accused_ms: int = 0
+    """When one more of them began to say so."""
+    owner_ms: int | None = None
+    """When a claim last named it, not only others' suspicions."""
     refused: bool = False
 
 
@@ -144,10 +146,10 @@ class Membership:
                 if suspicion.refused:
                     is_news |= self._probe(suspect, now)
             if self._is_over(*key):
-                if (now.mono_ms - member.accused_ms[key]) % (2 * ECHO_MS) < ECHO_MS:
+                if _is_repeated(now.mono_ms - member.accused_ms[key]):
                     self._doubted[key] = suspicion.refutation, now.mono_ms
             elif suspect is None or suspect.incarnation < suspicion.incarnation:
-                self._note_stranger(suspicion, now)
+                self._note_stranger(suspicion, member.accused_ms[key], now)
         return is_news or self.beat_wanted
 
     def _refute(self, suspicion: Suspicion) -> None:
@@ -203,7 +205,7 @@ class Membership:
             return member.state is MemberState.LEFT
         return incarnation < member.incarnation or incarnation in member.replaced
 
-    def _note_stranger(self, suspicion: Suspicion, now: Now) -> None:
+    def _note_stranger(self, suspicion: Suspicion, accused_ms: int, now: Now) -> None:
         key = suspicion.name, suspicion.incarnation
         stranger = self._strangers.get(key)
         if stranger is None:
@@ -214,6 +216,7 @@ class Membership:
         if not self._is_said(stranger, now):
             stranger.said_since_ms = now.mono_ms
         stranger.said_ms = now.mono_ms
+        stranger.accused_ms = max(stranger.accused_ms, accused_ms)
         stranger.refutation = max(stranger.refutation, suspicion.refutation)
         stranger.refused |= suspicion.refused
 
@@ -233,7 +236,7 @@ class Membership:
         if stranger is None:
             stranger = Stranger(0, now.mono_ms, now.mono_ms)
             self._strangers[name, incarnation] = stranger
-        stranger.is_owner, stranger.named_ms = True, now.mono_ms
+        stranger.owner_ms = stranger.named_ms = now.mono_ms
         settings = self._shared.settings
         is_silent = now.mono_ms - stranger.since_ms >= settings.dead_after_ms
         if self._is_said(stranger, now):
@@ -391,10 +394,11 @@ class Membership:
         """Whoever waits for everybody alive to suspect it waits for us too, who never met it."""
         if self._has_asked(stranger, now):
             return False
-        known_ms = now.mono_ms - stranger.since_ms
+        is_owner = stranger.owner_ms is not None and now.mono_ms - stranger.owner_ms < ECHO_MS
         if self._is_said(stranger, now):
-            return stranger.is_owner or known_ms <= ECHO_MS
-        return stranger.is_owner and known_ms >= self._shared.settings.suspect_after_ms
+            return is_owner or _is_repeated(now.mono_ms - stranger.accused_ms)
+        known_ms = now.mono_ms - stranger.since_ms
+        return is_owner and known_ms >= self._shared.settings.suspect_after_ms
 
     def unheard_here_only(self, now: Now) -> list[str]:
         """Suspects that others still hear: the link from them to us is broken."""
@@ -443,3 +447,7 @@ class Membership:
             if earliest_ms is None or due_ms < earliest_ms:
                 earliest_ms = due_ms
         return None if earliest_ms is None else max(earliest_ms, self._quiet_until_ms)
+
+
+def _is_repeated(said_for_ms: int) -> bool:
+    return said_for_ms % (2 * ECHO_MS) < ECHO_MS

@@ -286,7 +286,7 @@ def the_paused_node_that_accuses_everyone() -> Iterator[None]:
     def unaware(self: Membership, now: Any) -> int:
         gap_ms = int(now.mono_ms - self._active_ms)
         self._active_ms = now.mono_ms
-        return gap_ms
+        return gap_ms if gap_ms > self._shared.settings.pause_guard_ms else 0
 
     with replaced(Membership, "active", unaware):
         yield

@@ -460,6 +460,52 @@ def test_a_member_of_another_lot_does_not_block_a_death_either() -> None:
     assert serves(a) | serves(c) == {1, 2, 3, 4}
 
 
+def four_of_whom_two_never_met(stage: Stage) -> list[Box]:
+    """a, b, c and x, where c has started again and cannot meet x, which serves nothing."""
+    a, b, c, x = stage.found("a", "b", "c", "x", gates=1)
+    c.stop()
+    stage.cuts.add(frozenset(("c", "x")))
+    c.start(knows=["a", "b"])
+    stage.pass_ms(2_000)
+    assert "x" not in states(c)
+    return [a, b, c, x]
+
+
+def test_who_never_met_the_dead_confirms_it_to_each_who_begins_to_suspect_it() -> None:
+    """Only b could not hear x, and c has repeated that for a while and fallen silent."""
+    stage = Stage()
+    a, b, c, x = four_of_whom_two_never_met(stage)
+    stage.cut_one_way(x, b)
+    stage.pass_ms(8_000)
+    assert (accused(beats(b)[-1]), accused(beats(c)[-1])) == ({"x"}, set())
+    b.stop()
+    x.stop()
+    silent_for(stage, a, "x", 2_300)
+    assert states(a) == {"b": "dead", "c": "alive", "x": "dead"}
+
+
+def test_who_never_met_the_dead_confirms_it_again_to_who_has_said_so_for_long() -> None:
+    """a never heard x, b did; now both are gone, and nobody else can tell."""
+    stage = Stage()
+    a, b, c, x = four_of_whom_two_never_met(stage)
+    stage.cut_one_way(x, a)
+    stage.pass_ms(8_000)
+    assert (state(a, "x"), accused(beats(c)[-1])) == ("suspect", set())
+    b.stop()
+    x.stop()
+    wait_until(stage, lambda: states(a) == {"b": "dead", "c": "alive", "x": "dead"}, 6_000)
+
+
+def test_an_owner_that_nobody_has_met_is_not_accused_any_more_when_it_owns_nothing() -> None:
+    stage = Stage()
+    a, c, x = stage.found("a", "c", "x")
+    restart_all_but(stage, x)
+    wait_until(stage, lambda: accused(beats(a)[-1]) == accused(beats(c)[-1]) == {"x"})
+    stage.pass_ms(20_000)
+    assert serves(a) | serves(c) == {1, 2, 3, 4}
+    assert not accused(beats(a)[-1]) | accused(beats(c)[-1])
+
+
 def test_a_stranger_of_whom_nobody_speaks_any_more_is_not_accused() -> None:
     stage = Stage()
     a, b, c = stage.found("a", "b", "c")
