@@ -26,5 +26,6 @@ ONCE_FAILED: Final[dict[int, str]] = {
     64505178: "who was never answered took a new id, and nobody let go of the old one",
     80292865: "who left a view that a healed partition had just ended was judged as if it stood",
     740000129: "two pairs met crosswise, and neither death that both waited for was confirmed",
+    770000393: "an owner that nobody there had met asked and asked, and was taken for nobody",
 }
 """Seed -> what it showed, by number."""

@@ -22,6 +22,7 @@ from parkingd.core.events import Claim, Event
 from parkingd.core.gates import PHASE_RELEASED, Fence, fence_of
 from parkingd.core.ids import HybridTime, ReplicaId
 from parkingd.protocol.members import MemberState
+from parkingd.protocol.membership import Membership
 from tests.sim.history import Violation
 
 if TYPE_CHECKING:
@@ -357,7 +358,9 @@ class Owners:
             is_mute = self._is_mute(view)
             for gate in range(1, view.gates + 1):
                 owners = [index for index in self._owners(gate) if index in view.members]
-                if len(owners) != 1 and (owners or not is_mute):
+                if len(owners) == 1 or (is_mute and not owners):
+                    continue
+                if owners or not self._is_owner_heard(view, gate):
                     odd[view, gate] = self._still_odd(view, gate, owners)
         self._odd = odd
         cluster.at(cluster.time_ms + LOOK_MS, self._look)
@@ -376,6 +379,19 @@ class Owners:
                 f"gate={gate}",
             )
         return len(owners), since_ms
+
+    def _is_owner_heard(self, view: Shared, gate: int) -> bool:
+        """Who serves it is not in this view, for its answers to hellos are lost, but has just asked
+        one of these something: so it lives, and nobody here may claim its gate."""
+        for owner in (self._cluster.machines[index] for index in self._owners(gate)):
+            for machine in (self._cluster.machines[index] for index in view.members):
+                assert machine.node is not None
+                strangers = machine.node._membership._strangers
+                known = strangers.get((owner.name, owner.incarnation))
+                now = machine.clock.now(self._cluster.time_ms)
+                if known is not None and Membership._has_asked(known, now):
+                    return True
+        return False
 
     def _is_mute(self, view: Shared) -> bool:
         """Nobody in it may mint: each has come to a lot of others, none of whom has told it that
