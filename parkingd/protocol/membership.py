@@ -305,15 +305,16 @@ class Membership:
             is_stale = now.mono_ms - member.refused_ms >= REFUSAL_FRESH_MS
             if is_heard or (is_stale and member.state is not MemberState.DEAD):
                 member.refused_ms = None
+        is_quiet = now.mono_ms < self._quiet_until_ms
         if member.refused_ms is not None:
             if member.state is MemberState.DEAD or self._is_refused_by_all(member, now):
                 return MemberState.DEAD
-            return MemberState.SUSPECT
-        if silence_ms < settings.suspect_after_ms:
+            # Refused again and again here, and the others may hear nothing: then silence counts.
+        elif silence_ms < settings.suspect_after_ms:
             return MemberState.ALIVE
-        if member.state is MemberState.DEAD or now.mono_ms < self._quiet_until_ms:
+        elif member.state is MemberState.DEAD or is_quiet:
             return member.state
-        is_over = silence_ms >= settings.dead_after_ms
+        is_over = silence_ms >= settings.dead_after_ms and not is_quiet
         if is_over and self._is_confirmed(member.name, member.incarnation, member.refutation, now):
             return MemberState.DEAD
         return MemberState.SUSPECT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parkingd.protocol.commands import Leave, SetGates
-from parkingd.protocol.facts import StorageFailed
+from parkingd.protocol.facts import ConnectionFailed, LinkFailure, StorageFailed
 from parkingd.protocol.messages import Heartbeat, Hello, Pull, RootQuery, Suspicion
 from parkingd.protocol.outcomes import Change
 from tests.unit.scripted import Box, Stage
@@ -75,6 +75,18 @@ def test_of_two_nodes_one_needs_nobody_to_confirm_the_death_of_the_other() -> No
     assert state(a, "b") == "suspect"
     silent_for(stage, a, "b", 2_000)
     assert state(a, "b") == "dead"
+
+
+def test_silence_counts_also_where_connections_are_refused_again_and_again() -> None:
+    """b, which cannot reach the machine of x, hears nothing of it; a is refused all the time."""
+    stage = Stage()
+    a, b, x = stage.found("a", "b", "x")
+    stage.cuts.add(frozenset(("b", "x")))
+    x.kill()
+    for _ in range(12):
+        stage.pass_ms(200)
+        a.observe(ConnectionFailed(x.address, LinkFailure.REFUSED))
+    assert state(a, "x") == state(b, "x") == "dead"
 
 
 @pytest.mark.parametrize(("incarnation", "refutation"), [(0, 0), (-1, 1)])
