@@ -486,6 +486,8 @@ class Gates:
             elif owner in live:
                 owners[gate] = owner
         assigned = assign_orphans(owners, live)
+        if orphans and self._is_anybody_unheard(now):
+            return
         for gate in sorted(orphans):
             if assigned[gate] == own:
                 claim = self._claim(gate)
@@ -501,6 +503,14 @@ class Gates:
         for gate, target in balance(assigned, live, receivers).items():
             if assigned[gate] == own and target != own and self._may_move(gate, now):
                 self._release(gate, target, now)
+
+    def _is_anybody_unheard(self, now: Now) -> bool:
+        """A member was just met and has not said what it serves: what nobody seems to serve may be
+        served by it, under a claim that who was asked has not got either."""
+        return any(
+            member.beat == 0 and now.mono_ms - member.alive_since_ms < UNSERVED_MS
+            for member in self._up()
+        )
 
     def _may_receive(self, name: str, now: Now) -> bool:
         shared = self._shared

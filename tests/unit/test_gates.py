@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from parkingd.protocol.commands import Condition, Leave, SetGates, Track, WaitFor
-from parkingd.protocol.messages import Delta, Goodbye, Pull, PullReply, SnapshotRequest
+from parkingd.protocol.messages import (
+    Delta,
+    Goodbye,
+    Heartbeat,
+    Pull,
+    PullReply,
+    SnapshotRequest,
+)
 from parkingd.protocol.outcomes import Change, Wait
-from tests.unit.scripted import Box, Stage
+from tests.unit.scripted import Box, Letter, Stage
 from tests.unit.watching import (
     ask_in,
     beats,
@@ -133,6 +140,34 @@ def test_a_restarted_node_is_not_alone_because_the_first_that_it_met_has_left() 
     stage.heal()
     stage.release()
     wait_until(stage, lambda: is_whole([a, c]))
+
+
+def test_what_a_member_just_met_may_serve_is_not_claimed_before_its_first_heartbeat() -> None:
+    """Seed 60113348: a came back and had all that c has; b's claim had left the logs."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c", gates=3)
+    (gate,) = serves(a)
+    a.stop()
+    stage.holds = (Delta, PullReply)
+    wait_until(stage, lambda: gate in serves(b) | serves(c))
+    taker, other = (b, c) if gate in serves(b) else (c, b)
+    stage.holds = (Delta, PullReply, Heartbeat)
+    a.start(knows=("b", "c"))
+    wait_until(stage, lambda: bool(answers_of(stage, other, a)))
+    for letter in answers_of(stage, other, a):
+        stage.deliver(letter)
+    stage.pass_ms(100)
+    assert a.node.is_joined()
+    assert gate not in serves(a)
+    stage.release()
+    stage.pass_ms(1_000)
+    assert gate in serves(taker)
+    assert gate not in serves(a)
+
+
+def answers_of(stage: Stage, source: Box, target: Box) -> list[Letter]:
+    """Of the first one to pulls of the other, on their way."""
+    return [each for each in stage.waiting(PullReply, target) if each.source == source.name]
 
 
 def test_a_restarted_node_that_is_alone_claims_its_gates_anew_at_a_higher_epoch() -> None:
