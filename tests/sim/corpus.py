@@ -19,7 +19,7 @@ ONCE_FAILED: Final[dict[int, str]] = {
     40338: "restarted members' late hellos made their clocks look slow",
     70149: "a new node of a name, with a clock put back, died of what was said of the one before",
     26220397: "who held void events was told so by a hello only, and greeted nobody any more",
-    60113348: "who came back claimed the gate of one it had just met, whose claim had left the logs",
+    60113348: "who came back claimed a gate of one it had just met, whose claim had left the logs",
     64502571: "a claim that had left the logs was known by heartbeats, and two served its gate",
     64502667: "a barrier had seen a claim of a lot that was no more, and opened for nobody",
     64503081: "who missed a goodbye waited for ever for somebody else to suspect the one that left",
