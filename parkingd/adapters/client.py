@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from parkingd.adapters.control_wire import (
     DEADLINE_MS_MAX,
@@ -106,9 +107,12 @@ class ControlClient:
             (zmq.HANDSHAKE_IVL, 0),  # One that is frozen is waited for as long as the caller says.
         ):
             self._socket.setsockopt(option, value)
-        self._ends = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
+        self._has_met = self._has_ended = False
         self._poller = zmq.Poller()
-        for watched in (self._socket, self._ends):
+        for watched in (self._socket, self._monitor):
             self._poller.register(watched, zmq.POLLIN)
         self._socket.connect(f"ipc://{path}")
 
@@ -163,7 +167,9 @@ class ControlClient:
             ready = dict(self._poller.poll(max(0, int(min(left_s, WATCH_S) * 1_000))))
             if self._socket in ready:
                 break
-            has_ended = self._ends in ready or (self._has_lock and lock_holder(self._path) is None)
+            if self._monitor in ready:
+                self._read_monitor()
+            has_ended = self._has_ended or (self._has_lock and lock_holder(self._path) is None)
             if has_ended and not self._socket.poll(0):
                 return Trouble(CODE_DAEMON_STOPPED, f"{self.node} stopped while it was asked")
             if left_s <= 0:
@@ -180,6 +186,16 @@ class ControlClient:
         if reply.kind == "Error":
             return trouble_of(reply)
         return reply
+
+    def _read_monitor(self) -> None:
+        """A connection that ends before the two have met is made again, and nothing is lost: one
+        that was frozen meanwhile gives up whoever has just knocked when it goes on."""
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._has_met = True
+            else:
+                self._has_ended |= self._has_met
 
     def page(self, id_: int, until_s: float) -> Reply | Trouble:
         """The next page of this answer; others, which nobody waits for any more, are dropped."""

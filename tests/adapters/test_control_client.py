@@ -10,6 +10,7 @@ import pytest
 
 from parkingd.adapters import client as client_module
 from parkingd.adapters.client import ControlClient, Trouble
+from parkingd.adapters.control_wire import Reply
 from parkingd.adapters.rundir import ControlLock, control_socket_path
 from parkingd.errors import UsageError
 from tests.adapters.control_fake import (
@@ -94,6 +95,25 @@ def test_a_daemon_that_stops_while_it_is_asked_is_noticed_before_the_time_out(
         client.close()
     assert isinstance(trouble, Trouble)
     assert trouble.code == "daemon_stopped"
+
+
+def test_a_connection_that_ends_before_the_two_have_met_is_made_again(tmp_path: Path) -> None:
+    """A daemon that was frozen just then gives up whoever knocked when it goes on."""
+    path = control_socket_path(tmp_path, "default", "gary")
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        client = ControlClient(path, "gary", 30)
+        client.send("lot", {})
+        knocking, _ = listener.accept()
+        assert knocking.recv(1)
+        knocking.close()
+    path.unlink()
+    with running(tmp_path):
+        reply = client.receive(time.monotonic() + 30)
+        client.close()
+    assert isinstance(reply, Reply), reply
 
 
 def test_text_that_is_not_unicode_is_a_usage_error(client: ControlClient) -> None:
