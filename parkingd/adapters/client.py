@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import gc
 import os
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from parkingd.adapters.control_wire import (
     DEADLINE_MS_MAX,
@@ -60,6 +60,9 @@ START_WAIT_S_MAX: Final = 2.0
 
 RECEIVE_FRAMES_MAX: Final = 16
 """Pages that wait in this process; the rest waits in the daemon."""
+
+_monitor_event: Final = struct.Struct("=Hi")
+"""How libzmq's monitor begins: the event, and a value that goes with it."""
 
 CODE_NO_DAEMON: Final = "no_daemon"
 CODE_DAEMON_STOPPED: Final = "daemon_stopped"
@@ -191,7 +194,8 @@ class ControlClient:
         """A connection that ends before the two have met is made again, and nothing is lost: one
         that was frozen meanwhile gives up whoever has just knocked when it goes on."""
         while self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)["event"]
+            # zmq.utils.monitor would load asyncio for these two numbers.
+            event, _ = _monitor_event.unpack(self._monitor.recv_multipart()[0])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._has_met = True
             else:

@@ -17,7 +17,8 @@ NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
-    before = [signal.getsignal(number) for number in NUMBERS]
+    """Whoever runs the tests may have them ignored, as nohup does."""
+    before = [signal.signal(number, signal.SIG_DFL) for number in NUMBERS]
     yield
     for number, handler in zip(NUMBERS, before, strict=True):
         signal.signal(number, handler)
