@@ -158,8 +158,14 @@ class LotRecord:
         """``open``, ``closed`` or ``auto``."""
         return self._modes.get(gate, AUTO)
 
+    def gates_in(self, mode: str) -> list[int]:
+        """The gates that are in this mode, ascending; not for ``auto``, which most never left."""
+        return sorted(gate for gate, it in self._modes.items() if it == mode and gate <= self.gates)
+
     def mode_reason(self, gate: int) -> str:
         """Why the gate has this mode; empty when nobody has said."""
+        if gate not in self._modes:
+            return ""
         event = self.setting_event(gate_key(gate))
         return event.body.reason if event is not None and isinstance(event.body, Setting) else ""
 

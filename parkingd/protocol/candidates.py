@@ -15,7 +15,7 @@ from typing import Final
 from parkingd.core.ids import Now
 from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure, LookUp
 from parkingd.protocol.limits import CANDIDATES_MAX, CANDIDATES_WAITING_MAX, LOOK_UPS_MAX
-from parkingd.protocol.members import MemberState
+from parkingd.protocol.members import ALIVE, DEAD, LEFT, SUSPECT
 from parkingd.protocol.messages import Address
 from parkingd.protocol.outcomes import CandidateList, CandidateRow
 from parkingd.protocol.shared import Shared
@@ -24,7 +24,7 @@ STATE_TRYING = "trying"
 STATE_CONNECTED = "connected"
 STATE_SELF = "self"
 
-_SILENT = (MemberState.SUSPECT, MemberState.DEAD)
+_SILENT = (SUSPECT, DEAD)
 
 TURN_HELLOS: Final = 5
 """While others wait for a place, a candidate is tried so often: for 8 s. Half: 2 s, and a node that
@@ -142,7 +142,7 @@ class Candidates:
         if not greeting.dialled or greeting.state != STATE_CONNECTED:
             return not greeting.dialled
         member = self._shared.members.get(greeting.name or "")
-        if member is None or member.state is MemberState.LEFT:
+        if member is None or member.state is LEFT:
             return True
         return member.address != greeting.address
 
@@ -242,7 +242,7 @@ class Candidates:
         for greeting in self._greetings.values():
             if greeting.state == STATE_CONNECTED:
                 member = get(greeting.name or "")
-                if member is not None and member.state is MemberState.ALIVE and member.lot == lot:
+                if member is not None and member.state is ALIVE and member.lot == lot:
                     continue  # As nearly always: nothing more to ask.
             if not self._is_open(greeting):
                 continue
@@ -268,7 +268,7 @@ class Candidates:
         if greeting.state != STATE_CONNECTED:
             return True
         member = self._shared.members.get(greeting.name or "")
-        if member is None or member.state is MemberState.LEFT:
+        if member is None or member.state is LEFT:
             return False
         if member.address != greeting.address:
             return False  # Another way to the same node.

@@ -24,7 +24,7 @@ from parkingd.core.ids import Dot, Now, ReplicaId, replica_hex
 from parkingd.core.state import sealed_in
 from parkingd.protocol.codec import pack_record
 from parkingd.protocol.effects import Level, StartOver, StartOverReason
-from parkingd.protocol.members import MemberState
+from parkingd.protocol.members import ALIVE
 from parkingd.protocol.messages import ContextWire, FenceReport, Sender
 from parkingd.protocol.outcomes import Change, ErrorCode, Failure, Outcome
 from parkingd.protocol.shared import Shared, from_wire
@@ -199,7 +199,7 @@ class Fences:
         shared = self._shared
         state = shared.replica.state
         member = shared.members.get(name)
-        alive = member is not None and member.state is MemberState.ALIVE
+        alive = member is not None and member.state is ALIVE
         current = {shared.replica_id, *(m.replica for m in shared.members.alive())}
         roster = state.roster.members(state.context.vector, state.record.seals)
         own_name = name == shared.settings.name

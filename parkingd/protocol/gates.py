@@ -38,7 +38,7 @@ from parkingd.core.ids import Now
 from parkingd.protocol.disputes import Disputes
 from parkingd.protocol.effects import Level
 from parkingd.protocol.hearsay import Hearsay
-from parkingd.protocol.members import GONE, Member, MemberState
+from parkingd.protocol.members import ALIVE, GONE, SUSPECT, Member
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.outcomes import GateRow
 from parkingd.protocol.shared import Shared
@@ -171,26 +171,35 @@ class Gates:
         """The gates this node serves, ascending."""
         if self._is_barred():
             return []
-        claims = map(self._shared.replica.state.record.claim, range(1, self._count + 1))
-        return [each.gate for each in claims if each is not None and self._is_served(each)]
+        return [claim.gate for _, claim in self._held()]
+
+    def _held(self) -> list[tuple[int, Claim]]:
+        """(seq, claim) of the gates that are ours and that nobody is heard to have claimed since,
+        ascending."""
+        name, incarnation = self._shared.settings.name, self._shared.incarnation
+        claim_event = self._shared.replica.state.record.claim_event
+        held = []
+        for gate in range(1, self._count + 1):
+            event = claim_event(gate)
+            if event is None:
+                continue
+            claim = event.body
+            assert isinstance(claim, Claim)
+            is_own = claim.owner == name and claim.incarnation == incarnation
+            if is_own and claim.phase == PHASE_OWNED and gate not in self._hearsay:
+                held.append((event.seq, claim))
+        return held
 
     def named(self, now: Now) -> tuple[tuple[int, int], ...] | None:
         """For the heartbeat: (gate, epoch) of what is served; None when nothing can be.
 
         Who began to serve alone goes on when a member is met, before the first exchange with it.
         """
-        replica = self._shared.replica
-        events = map(replica.state.record.claim_event, range(1, self._count + 1))
-        claims = [
-            (event.seq, event.body)
-            for event in events
-            if event is not None and isinstance(event.body, Claim) and self._is_served(event.body)
-        ]
-        is_serving = claims and not self._is_barred()
-        if not is_serving:
+        held = self._held()
+        if not held or self._is_barred():
             return () if self.is_leaving or self.can_serve(now) else None
-        durable_seq = replica.durable_seq
-        return tuple([(claim.gate, claim.epoch) for seq, claim in claims if seq <= durable_seq])
+        durable_seq = self._shared.replica.durable_seq
+        return tuple([(claim.gate, claim.epoch) for seq, claim in held if seq <= durable_seq])
 
     @property
     def _count(self) -> int:
@@ -349,7 +358,7 @@ class Gates:
             return
         for member in self._shared.members.all():
             state = member.state
-            is_up = state is MemberState.ALIVE or state is MemberState.SUSPECT
+            is_up = state is ALIVE or state is SUSPECT
             if is_up and member.lot == lot:
                 yield member
 
@@ -373,6 +382,9 @@ class Gates:
         claim = self._claim(gate)
         if claim is None:
             return None, True
+        is_served = claim.phase == PHASE_OWNED and live.get(claim.owner) == claim.incarnation
+        if is_served and gate not in self._unnamed:
+            return claim.owner, False  # As nearly always.
         gone = self._is_gone(claim.owner, claim.incarnation, now)
         if claim.phase == PHASE_OWNED:
             if gone is None:
@@ -519,7 +531,7 @@ class Gates:
         member = shared.members.get(name)
         return (
             member is not None
-            and member.state is MemberState.ALIVE
+            and member.state is ALIVE
             and now.mono_ms - member.beat_ms < UNSERVED_MS
             and now.mono_ms - member.alive_since_ms >= shared.settings.young_ms
             and not self._membership.is_flapping(name, now)
@@ -535,7 +547,7 @@ class Gates:
         """Leaving: every gate goes to whom the plan names without us, of those who are heard."""
         if self._shared.replica_id in self._shared.replica.state.record.seals:
             return  # Nothing of this replica may follow its seal.
-        heard = {m.name for m in self._up() if m.state is MemberState.ALIVE}
+        heard = {m.name for m in self._up() if m.state is ALIVE}
         live = {name: it for name, it in live.items() if name in heard} or live
         own_gates = [gate for gate in range(1, self._count + 1) if self._must_hand_over(gate, live)]
         if not own_gates or not live:

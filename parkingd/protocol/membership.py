@@ -33,7 +33,7 @@ from typing import Final
 from parkingd.core.ids import Now
 from parkingd.protocol.effects import Probe
 from parkingd.protocol.limits import SUSPICIONS_MAX
-from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.members import ALIVE, DEAD, LEFT, SUSPECT, Member, MemberState
 from parkingd.protocol.messages import Address, Heartbeat, Sender, Suspicion
 from parkingd.protocol.shared import Shared
 
@@ -87,7 +87,6 @@ class Membership:
         """Who is over and suspected by somebody all the same: its refutation, and when that was
         last said."""
         self._deaths: dict[str, list[int]] = {}
-        self._active_ms = now.mono_ms
         self._quiet_until_ms = now.mono_ms
         self._is_due = False
         self._next_ms: int | None = None
@@ -97,27 +96,19 @@ class Membership:
 
     # --- the own pauses ------------------------------------------------------------------
 
-    def active(self, now: Now) -> int:
-        """The loop runs; returns for how long it stood still, in milliseconds, 0 if it did not.
-
-        To be called first in every verb: whichever comes first after a pause must find it.
-        """
-        gap_ms = now.mono_ms - self._active_ms
-        self._active_ms = now.mono_ms
+    def stood_still(self, now: Now) -> None:
+        """The loop runs again: others' silence may have been our own deafness."""
         settings = self._shared.settings
-        if gap_ms <= settings.pause_guard_ms:
-            return 0
         self._quiet_until_ms = now.mono_ms + settings.pause_quiet_ms
         credit_ms = now.mono_ms - settings.heartbeat_ms
         for member in self._shared.members.all():
-            if member.state in (MemberState.ALIVE, MemberState.SUSPECT):
+            if member.state in (ALIVE, SUSPECT):
                 member.last_heard_ms = max(member.last_heard_ms, credit_ms)
                 member.accuses.clear()
                 member.accused_ms.clear()
         for stranger in self._strangers.values():
             stranger.since_ms = now.mono_ms
         self._shared.counters["pauses"] += 1
-        return gap_ms
 
     # --- what arrives --------------------------------------------------------------------
 
@@ -130,11 +121,13 @@ class Membership:
         had = member.accuses
         if not (had or beat.suspicions):
             return False
-        member.accuses = {(each.name, each.incarnation): each for each in beat.suspicions}
-        member.accused_ms = {key: member.accused_ms.get(key, now.mono_ms) for key in member.accuses}
         # The dead are named in every heartbeat: only what was not said, or was too old, is news.
-        is_fresh = passed_ms <= shared.settings.suspicion_fresh_ms
-        is_news = not is_fresh or had != member.accuses
+        is_news = passed_ms > shared.settings.suspicion_fresh_ms
+        if tuple(had.values()) != beat.suspicions:
+            member.accuses = {(each.name, each.incarnation): each for each in beat.suspicions}
+            since_ms = member.accused_ms
+            member.accused_ms = {key: since_ms.get(key, now.mono_ms) for key in member.accuses}
+            is_news |= had != member.accuses
         self._is_due |= is_news
         for key, suspicion in member.accuses.items():
             if suspicion.name == shared.settings.name:
@@ -145,7 +138,7 @@ class Membership:
                 suspect.refutation = max(suspect.refutation, suspicion.refutation)
                 if suspicion.refused:
                     is_news |= self._probe(suspect, now)
-            if self._is_over(*key):
+            if suspect is not None and _is_over(suspect, suspicion.incarnation):
                 if _is_repeated(now.mono_ms - member.accused_ms[key]):
                     self._doubted[key] = suspicion.refutation, now.mono_ms
             elif suspect is None or suspect.incarnation < suspicion.incarnation:
@@ -162,7 +155,7 @@ class Membership:
 
     def _probe(self, suspect: Member, now: Now) -> bool:
         """Somebody was refused there: see for ourselves. False if that is known already."""
-        if suspect.state not in (MemberState.ALIVE, MemberState.SUSPECT):
+        if suspect.state not in (ALIVE, SUSPECT):
             return False
         if suspect.refused_ms is not None:
             return False
@@ -175,7 +168,7 @@ class Membership:
     def refused(self, address: Address, now: Now) -> None:
         """We tried to connect, and the machine says that nobody listens there."""
         member = self._shared.members.at(address)
-        if member is None or member.state not in (MemberState.ALIVE, MemberState.SUSPECT):
+        if member is None or member.state not in (ALIVE, SUSPECT):
             return
         if member.refused_ms is None:
             self.beat_wanted = True
@@ -190,20 +183,11 @@ class Membership:
             is_other = known.replica != member.replica
             member.replaced = known.replaced | ({known.incarnation} if is_other else set())
         self._is_due = True
-        was_up = known is not None and known.state in (MemberState.ALIVE, MemberState.SUSPECT)
+        was_up = known is not None and known.state in (ALIVE, SUSPECT)
         if was_up and known is not member:
             self._note_death(member.name, now)  # It died without our noticing.
 
     # --- strangers -----------------------------------------------------------------------
-
-    def _is_over(self, name: str, incarnation: int) -> bool:
-        """It has left, or another of this name was admitted here in its place, or a later one."""
-        member = self._shared.members.get(name)
-        if member is None:
-            return False
-        if member.incarnation == incarnation:
-            return member.state is MemberState.LEFT
-        return incarnation < member.incarnation or incarnation in member.replaced
 
     def _note_stranger(self, suspicion: Suspicion, accused_ms: int, now: Now) -> None:
         key = suspicion.name, suspicion.incarnation
@@ -257,9 +241,10 @@ class Membership:
         members = self._shared.members.all()
         if not self._are_well(members, now):
             yield from self._judge_each(members, now)
-        for key, stranger in list(self._strangers.items()):
-            if now.mono_ms - stranger.named_ms >= STRANGER_MS:
-                del self._strangers[key]
+        if self._strangers:
+            for key, stranger in list(self._strangers.items()):
+                if now.mono_ms - stranger.named_ms >= STRANGER_MS:
+                    del self._strangers[key]
         self._next_ms = self._next_judgement_ms(now.mono_ms)
 
     def _judge_each(
@@ -267,18 +252,18 @@ class Membership:
     ) -> Iterator[tuple[Member, MemberState]]:
         # Who is heard again is a witness already when the others are judged.
         for member in sorted(members, key=lambda m: m.last_heard_ms, reverse=True):
-            if member.state is MemberState.LEFT:
+            if member.state is LEFT:
                 continue
             state = self._judged(member, now)
             if state is member.state:
                 continue
             before, member.state = member.state, state
-            if state is MemberState.DEAD:
+            if state is DEAD:
                 self._note_death(member.name, now)
                 member.lost_beat, member.lost_ms = member.beat, member.beat_ms
-            elif state is MemberState.ALIVE and before is MemberState.DEAD:
+            elif state is ALIVE and before is DEAD:
                 member.alive_since_ms = now.mono_ms
-            if state is MemberState.SUSPECT:
+            if state is SUSPECT:
                 self.beat_wanted = True
             yield member, before
 
@@ -286,14 +271,11 @@ class Membership:
         """All stay what they are, as they do nearly always."""
         heard_ms = now.mono_ms - self._shared.settings.suspect_after_ms
         for member in members:
-            is_heard = member.last_heard_ms > heard_ms
-            if member.state is MemberState.ALIVE:
-                if member.refused_ms is not None or not is_heard:
+            state = member.state
+            if state is ALIVE:
+                if member.last_heard_ms <= heard_ms or member.refused_ms is not None:
                     return False
-            elif member.state is MemberState.DEAD:
-                if is_heard:
-                    return False
-            elif member.state is MemberState.SUSPECT:
+            elif state is SUSPECT or (state is DEAD and member.last_heard_ms > heard_ms):
                 return False
         return True
 
@@ -303,21 +285,21 @@ class Membership:
         if member.refused_ms is not None:
             is_heard = member.last_heard_ms > member.refused_ms + settings.refusal_late_ms
             is_stale = now.mono_ms - member.refused_ms >= REFUSAL_FRESH_MS
-            if is_heard or (is_stale and member.state is not MemberState.DEAD):
+            if is_heard or (is_stale and member.state is not DEAD):
                 member.refused_ms = None
         is_quiet = now.mono_ms < self._quiet_until_ms
         if member.refused_ms is not None:
-            if member.state is MemberState.DEAD or self._is_refused_by_all(member, now):
-                return MemberState.DEAD
+            if member.state is DEAD or self._is_refused_by_all(member, now):
+                return DEAD
             # Refused again and again here, and the others may hear nothing: then silence counts.
         elif silence_ms < settings.suspect_after_ms:
-            return MemberState.ALIVE
-        elif member.state is MemberState.DEAD or is_quiet:
+            return ALIVE
+        elif member.state is DEAD or is_quiet:
             return member.state
         is_over = silence_ms >= settings.dead_after_ms and not is_quiet
         if is_over and self._is_confirmed(member.name, member.incarnation, member.refutation, now):
-            return MemberState.DEAD
-        return MemberState.SUSPECT
+            return DEAD
+        return SUSPECT
 
     def _witnesses(self, name: str) -> list[Member]:
         """Members held alive besides us and the accused, but for those of another lot: these may
@@ -357,13 +339,12 @@ class Membership:
     def suspicions(self, now: Now) -> tuple[Suspicion, ...]:
         """For the own heartbeat: suspects and the dead, strangers that do not answer us, and who
         is over and still waited for."""
-        members = self._shared.members.all()
         said = [
             Suspicion(m.name, m.incarnation, m.refutation, m.refused_ms is not None)
-            for m in members
-            if m.state is MemberState.SUSPECT or m.state is MemberState.DEAD
+            for m in self._shared.members.all()
+            if m.state is not ALIVE and m.state is not LEFT
         ]
-        if now.mono_ms >= self._quiet_until_ms:
+        if (self._strangers or self._doubted) and now.mono_ms >= self._quiet_until_ms:
             said += [
                 Suspicion(name, incarnation, each.refutation, each.refused)
                 for (name, incarnation), each in sorted(self._strangers.items(), key=_by_key)
@@ -379,7 +360,9 @@ class Membership:
         """Who is over, and somebody has missed that and waits for others to suspect it too."""
         fresh_ms = self._shared.settings.suspicion_fresh_ms
         for key, (_, said_ms) in list(self._doubted.items()):
-            if now.mono_ms - said_ms > fresh_ms or not self._is_over(*key):
+            member = self._shared.members.get(key[0])
+            is_over = member is not None and _is_over(member, key[1])
+            if now.mono_ms - said_ms > fresh_ms or not is_over:
                 del self._doubted[key]
         return [(key, refutation) for key, (refutation, _) in sorted(self._doubted.items())]
 
@@ -407,7 +390,7 @@ class Membership:
         return [
             m.name
             for m in self._shared.members.all()
-            if m.state is MemberState.SUSPECT and m.last_heard_ms < limit_ms
+            if m.state is SUSPECT and m.last_heard_ms < limit_ms
         ]
 
     # --- flapping ------------------------------------------------------------------------
@@ -419,8 +402,10 @@ class Membership:
 
     def is_flapping(self, name: str, now: Now) -> bool:
         """It died so often lately that it gets no moved gates for a while."""
+        deaths = self._deaths.get(name)
+        if deaths is None:
+            return False
         settings = self._shared.settings
-        deaths = self._deaths.get(name, [])
         is_often = len(deaths) >= settings.flap_deaths
         return is_often and now.mono_ms - deaths[-1] < settings.flap_penalty_ms
 
@@ -435,11 +420,13 @@ class Membership:
 
     def _next_judgement_ms(self, now_ms: int) -> int | None:
         settings = self._shared.settings
+        suspect_after_ms = settings.suspect_after_ms
         earliest_ms: int | None = None
         for member in self._shared.members.all():
-            if member.state is MemberState.ALIVE:
-                due_ms = member.last_heard_ms + settings.suspect_after_ms
-            elif member.state is MemberState.SUSPECT:
+            state = member.state
+            if state is ALIVE:
+                due_ms = member.last_heard_ms + suspect_after_ms
+            elif state is SUSPECT:
                 due_ms = member.last_heard_ms + settings.dead_after_ms
                 if due_ms <= now_ms:
                     continue
@@ -448,6 +435,13 @@ class Membership:
             if earliest_ms is None or due_ms < earliest_ms:
                 earliest_ms = due_ms
         return None if earliest_ms is None else max(earliest_ms, self._quiet_until_ms)
+
+
+def _is_over(member: Member, incarnation: int) -> bool:
+    """That incarnation of it has left, or another was admitted here in its place, or a later."""
+    if member.incarnation == incarnation:
+        return member.state is LEFT
+    return incarnation < member.incarnation or incarnation in member.replaced
 
 
 def _is_repeated(said_for_ms: int) -> bool:

@@ -20,7 +20,7 @@ from typing import Final
 from parkingd.core.ids import Now, ReplicaId, replica_hex
 from parkingd.protocol.effects import Level, Stop
 from parkingd.protocol.facts import Candidate
-from parkingd.protocol.members import GONE, Member, MemberState
+from parkingd.protocol.members import ALIVE, GONE, SUSPECT, Member
 from parkingd.protocol.messages import REFUSED_NAME_TAKEN, Address, Refused, Route, Sender
 from parkingd.protocol.shared import Shared
 
@@ -47,11 +47,11 @@ class Namesakes:
 
     def is_held(self, holder: Member, now: Now) -> bool:
         """Silent for as long as makes others dead, or refusing connections: it is replaced."""
-        if holder.state is MemberState.SUSPECT:
+        if holder.state is SUSPECT:
             silence_ms = now.mono_ms - holder.last_heard_ms
             is_silent = silence_ms >= self._shared.settings.dead_after_ms
             return not is_silent and holder.refused_ms is None
-        return holder.state is MemberState.ALIVE
+        return holder.state is ALIVE
 
     def refuse(self, sender: Sender, holder: Member | None, now: Now) -> None:
         """Its name is taken, by this member or (None) by ourselves."""

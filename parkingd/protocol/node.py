@@ -51,7 +51,7 @@ from parkingd.protocol.gates import Gates
 from parkingd.protocol.intake import Intake
 from parkingd.protocol.leaving import Leaving
 from parkingd.protocol.lookout import Lookout
-from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.members import ALIVE, DEAD, LEFT, Member, MemberState
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.messages import (
     Delta,
@@ -149,7 +149,7 @@ class Node:
         )
         self._snapshots = Snapshots(shared, pause=self._pause, joined=self._snapshot_ended)
         self._pausing = Pausing(
-            shared, self._membership, self._gates, self._replication, flush=self._pull_all
+            shared, self._membership, self._gates, self._replication, now, flush=self._pull_all
         )
         self._leaving = Leaving(shared, self._replication, self._gates)
         self._pulse = Pulse(shared, self._membership, self._gates, self._leaving, now)
@@ -299,9 +299,9 @@ class Node:
             case Heartbeat():
                 self._heartbeat(member, message, now)
             case Goodbye():
-                if member.state is not MemberState.LEFT:
+                if member.state is not LEFT:
                     self._shared.journal.note_member("member_left", member, now)
-                member.state, member.final_seq = MemberState.LEFT, message.final_seq
+                member.state, member.final_seq = LEFT, message.final_seq
                 member.gates = None
                 self._gates.look_soon()
                 self._shared.outbox.notice(Level.INFO, "member_left", member=member.name)
@@ -512,7 +512,7 @@ class Node:
     def _ask_for_snapshot(self, now: Now) -> None:
         if self._behind_of is not None:
             member = self._shared.members.get(self._behind_of)
-            if member is not None and member.state is MemberState.ALIVE:
+            if member is not None and member.state is ALIVE:
                 self._snapshots.request(member, now)
 
     def _replicas_differ(self, member: Member, now: Now) -> None:
@@ -618,11 +618,11 @@ class Node:
         self._fences.look_soon()
         self._note_judged(member, now)
         shared.outbox.notice(
-            Level.WARNING if member.state is MemberState.DEAD else Level.INFO,
+            Level.WARNING if member.state is DEAD else Level.INFO,
             f"member_{member.state.value}",
             member=member.name,
         )
-        if member.state is MemberState.ALIVE:
+        if member.state is ALIVE:
             self._peering.greet(member.address, now)
             if member.lot == self.lot:
                 self._replication.pull_soon(member)
@@ -634,7 +634,7 @@ class Node:
 
     def _note_judged(self, member: Member, now: Now) -> None:
         reason = None
-        if member.state is not MemberState.ALIVE:
+        if member.state is not ALIVE:
             reason = "silent" if member.refused_ms is None else "refused"
         self._shared.journal.note_member(f"member_{member.state.value}", member, now, reason)
 

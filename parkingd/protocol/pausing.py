@@ -26,10 +26,13 @@ class Pausing:
         membership: Membership,
         gates: Gates,
         replication: Replication,
+        now: Now,
         *,
         flush: Callable[[], None],
     ) -> None:
         """``flush``: exchange with every member soon."""
+        self._guard_ms = shared.settings.pause_guard_ms
+        self._active_ms = now.mono_ms
         self._shared = shared
         self._membership = membership
         self._gates = gates
@@ -39,15 +42,17 @@ class Pausing:
         self._woke_ms = 0
 
     def begin(self, now: Now) -> bool:
-        """To be called first in every verb; True if it has stood still for so long that it stops
-        serving gates."""
-        paused_ms = self._membership.active(now)
-        if not paused_ms:
+        """To be called first in every verb, for whichever comes first after a pause must find it.
+        True if this node has stood still for so long that it stops serving gates."""
+        gap_ms = now.mono_ms - self._active_ms
+        self._active_ms = now.mono_ms
+        if gap_ms <= self._guard_ms:
             return False
+        self._membership.stood_still(now)
         self._gates.unsettle(now)
-        if paused_ms <= self._shared.settings.pause_stop_ms:
+        if gap_ms <= self._shared.settings.pause_stop_ms:
             return False
-        self._shared.outbox.notice(Level.WARNING, "paused", ms=paused_ms)
+        self._shared.outbox.notice(Level.WARNING, "paused", ms=gap_ms)
         self._gates.stop()
         self._replication.forget_pulls()
         self._exchanges_at_stop = self._replication.full_exchanges

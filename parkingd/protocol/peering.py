@@ -19,7 +19,7 @@ from parkingd.protocol.effects import (
     Subscribe,
 )
 from parkingd.protocol.limits import HELLO_PEERS_MAX
-from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.members import ALIVE, LEFT, Member
 from parkingd.protocol.messages import (
     REFUSED_FENCED,
     REFUSED_NAME_TAKEN,
@@ -172,7 +172,7 @@ class Peering:
         assert sender.link is not None
         known = shared.members.get(sender.name)
         same = known is not None and known.incarnation == sender.incarnation
-        returned = known is not None and known.state is not MemberState.ALIVE
+        returned = known is not None and known.state is not ALIVE
         address = _address_of(sender.link, hello)
         self.namesakes.admitted(sender, is_answer=hello.answer)
         self.table.connected(address, sender.name)
@@ -232,7 +232,7 @@ def _is_over(sender: Sender, holder: Member) -> bool:
     """A hello that comes late: of an earlier incarnation, or of one that has left."""
     if holder.replica != sender.replica:
         return False  # Those of another disk do not compare.
-    if holder.state is MemberState.LEFT:
+    if holder.state is LEFT:
         return sender.incarnation <= holder.incarnation
     return sender.incarnation < holder.incarnation
 

@@ -26,7 +26,7 @@ from parkingd.core.stays import stay_since_ms
 from parkingd.protocol.codec import unpack_event_untrusted
 from parkingd.protocol.desk import invalid_plate
 from parkingd.protocol.gates import CONTESTED, UNOWNED, Gates
-from parkingd.protocol.members import GONE, Member, MemberState
+from parkingd.protocol.members import ALIVE, GONE, Member, MemberState
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.outbox import STORAGE_WARNING
 from parkingd.protocol.outcomes import (
@@ -154,7 +154,7 @@ class Reports:
         served = Counter(row.owner for row in self.gates(now)) if shared.has_lot else Counter()
         own = MemberRow(
             settings.name,
-            MemberState.ALIVE.value,
+            ALIVE.value,
             shared.replica_id,
             shared.incarnation,
             shared.advertised,
@@ -197,7 +197,7 @@ class Reports:
     def member_counts(self) -> dict[str, int]:
         """Members by state, itself among the living."""
         counts = Counter(m.state.value for m in self._shared.members.all())
-        counts[MemberState.ALIVE.value] += 1
+        counts[ALIVE.value] += 1
         return {state.value: counts[state.value] for state in MemberState}
 
     def warnings(self, rows: tuple[GateRow, ...], now: Now) -> tuple[str, ...]:
@@ -248,10 +248,9 @@ class Reports:
     def _raised(self) -> Iterator[str]:
         """Gates that let every car in are easily forgotten."""
         record = self._shared.replica.state.record
-        for gate in range(1, record.gates + 1):
-            if record.mode(gate) == OPEN:
-                reason = record.mode_reason(gate)
-                yield f"gate {gate} is held open{': ' if reason else ''}{reason}"
+        for gate in record.gates_in(OPEN):
+            reason = record.mode_reason(gate)
+            yield f"gate {gate} is held open{': ' if reason else ''}{reason}"
 
     def _configured_otherwise(self) -> Iterator[str]:
         """What the configuration says of the lot counts only when that is founded."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from parkingd.core.ids import Now, ReplicaId
 from parkingd.protocol.forgetting import Fences
-from parkingd.protocol.members import MemberState
+from parkingd.protocol.members import ALIVE
 from parkingd.protocol.shared import Shared
 
 RETIRING_MS: Final = 5_000
@@ -64,7 +64,7 @@ class Retiring:
             record = shared.replica.state.record
             if (
                 member.ephemeral
-                and member.state is not MemberState.ALIVE
+                and member.state is not ALIVE
                 and member.last_heard_ms < limit
                 and member.replica not in record.seals
                 and member.replica not in record.fences

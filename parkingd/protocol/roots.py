@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from parkingd.core.causal import CausalContext
 from parkingd.core.ids import Now
-from parkingd.protocol.members import Member, MemberState
+from parkingd.protocol.members import ALIVE, LEFT, Member
 from parkingd.protocol.messages import RootAnswer, RootQuery, Sender
 from parkingd.protocol.outcomes import Digest, DigestGroup
 from parkingd.protocol.shared import Shared, from_wire
@@ -43,8 +43,8 @@ class Roots:
     def _start(self, finish: Callable[[Round], None], now: Now) -> None:
         shared = self._shared
         nonce = shared.next_nonce()
-        members = [m for m in shared.members.all() if m.state is not MemberState.LEFT]
-        asked = [m for m in members if m.state is MemberState.ALIVE and m.lot == shared.lot]
+        members = [m for m in shared.members.all() if m.state is not LEFT]
+        asked = [m for m in members if m.state is ALIVE and m.lot == shared.lot]
         unreachable = [m.name for m in members if m not in asked]
         deadline_ms = now.mono_ms + shared.settings.request_timeout_ms
         self._rounds[nonce] = Round(deadline_ms, {m.name for m in asked}, unreachable, finish)
