@@ -236,7 +236,6 @@ class Candidates:
         """Greet whoever is due."""
         if self._waiting:
             self._take_turns(now)
-        settings = self._shared.settings
         due_ms: int | None = None
         lot, get = self._shared.lot, self._shared.members.get
         for greeting in self._greetings.values():
@@ -247,14 +246,18 @@ class Candidates:
             if not self._is_open(greeting):
                 continue
             if now.mono_ms >= greeting.next_ms:
-                greeting.asked += 1
-                greeting.greeted_ms = now.mono_ms
-                greeting.next_ms = now.mono_ms + greeting.pause_ms
-                greeting.pause_ms = min(2 * greeting.pause_ms, settings.hello_retry_ms_max)
-                self._note_silence(greeting)
-                self._greet(greeting.address, now)
+                self._greet_again(greeting, now)
             due_ms = greeting.next_ms if due_ms is None else min(due_ms, greeting.next_ms)
         self._due_ms = due_ms
+
+    def _greet_again(self, greeting: Greeting, now: Now) -> None:
+        greeting.asked += 1
+        greeting.greeted_ms = now.mono_ms
+        greeting.next_ms = now.mono_ms + greeting.pause_ms
+        pause_ms_max = self._shared.settings.hello_retry_ms_max
+        greeting.pause_ms = min(2 * greeting.pause_ms, pause_ms_max)
+        self._note_silence(greeting)
+        self._greet(greeting.address, now)
 
     def _note_silence(self, greeting: Greeting) -> None:
         member = self._shared.members.get(greeting.name or "")

@@ -10,6 +10,7 @@ It also says, once a minute, which lines of the journal are too old to be kept.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from parkingd.core.ids import Now
@@ -24,8 +25,16 @@ CALM_MS: Final = 10_000
 FORGET_MS: Final = 60_000
 """How often lines that are too old are looked for: the time they may live longer."""
 
+TOPICS_MAX: Final = 256
+"""Texts of warnings whose topics are remembered: mostly the same are looked at every second."""
+
 _NUMBER: Final = re.compile(r"(?<![\w.-])[+-]?[0-9]+(?![\w.-])")
 """A number that stands alone. Another count of the same thing is the same warning."""
+
+
+@lru_cache(maxsize=TOPICS_MAX)
+def _topic(text: str) -> str:
+    return _NUMBER.sub("#", text)
 
 
 class Lookout:
@@ -55,7 +64,7 @@ class Lookout:
     def _look_at_warnings(self, rows: tuple[GateRow, ...], now: Now) -> None:
         journal = self._shared.journal
         for text in self._reports.warnings(rows, now):
-            topic = _NUMBER.sub("#", text)
+            topic = _topic(text)
             if topic not in self._warnings:
                 journal.note("warning", now, detail=(("text", text),))
             self._warnings[topic] = (text, now.mono_ms)

@@ -184,8 +184,12 @@ class Node:
             self._intake.next_deadline,
             self._mint_deadline,
         )
-        self._joined_deadlines = (self._gates.next_deadline, self._fences.next_deadline)
-        """Of what rests while a snapshot is joined."""
+        self._all_deadlines = (
+            *self._deadlines,
+            self._gates.next_deadline,
+            self._fences.next_deadline,
+        )
+        """With those of what rests while a snapshot is joined."""
         self._behind_of: str | None = None
         self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
         self._discovered = False
@@ -649,10 +653,8 @@ class Node:
         now_ms = self._now.mono_ms
         # Housekeeping is done with the heartbeat that follows.
         due_ms = self._pulse.next_deadline(now_ms)
-        deadlines = self._deadlines
-        if not self._snapshots.is_joining:
-            deadlines += self._joined_deadlines
-        for next_deadline in deadlines:
+        is_joining = self._snapshots.is_joining
+        for next_deadline in self._deadlines if is_joining else self._all_deadlines:
             at_ms = next_deadline(now_ms)
             if at_ms is not None and at_ms < due_ms:
                 due_ms = at_ms

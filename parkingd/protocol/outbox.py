@@ -69,19 +69,24 @@ class Outbox:
 
     def take(self, batch: Persist | None) -> Effects:
         """Everything so far, and the batch that has to be on its way to the disk first."""
-        rest = self.outgoing or self.replies or self.notices or self.occurrences
-        if not (batch or self.end or rest):
+        outgoing, rest = self.outgoing, self.replies or self.notices or self.occurrences
+        if not (batch or outgoing or rest or self.end):
             return NOTHING
-        effects = Effects(
-            persist=(batch,) if batch is not None else (),
-            outgoing=tuple(self.outgoing),
-            replies=tuple(self.replies),
-            notices=tuple(self.notices),
-            occurrences=tuple(self.occurrences),
-            end=self.end,
+        persist = (batch,) if batch is not None else ()
+        if outgoing:
+            self.outgoing = []
+        if not rest:
+            return Effects(persist, tuple(outgoing), end=self.end)
+        replies, notices, occurrences = self.replies, self.notices, self.occurrences
+        self.replies, self.notices, self.occurrences = [], [], []
+        return Effects(
+            persist,
+            tuple(outgoing),
+            tuple(replies),
+            tuple(notices),
+            tuple(occurrences),
+            self.end,
         )
-        self.outgoing, self.replies, self.notices, self.occurrences = [], [], [], []
-        return effects
 
 
 class Replies:

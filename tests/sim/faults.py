@@ -283,12 +283,10 @@ def a_claim_before_the_first_exchange() -> Iterator[None]:
 def the_paused_node_that_accuses_everyone() -> Iterator[None]:
     """Who wakes takes its own silence for that of the others."""
 
-    def unaware(self: Membership, now: Any) -> int:
-        gap_ms = int(now.mono_ms - self._active_ms)
-        self._active_ms = now.mono_ms
-        return gap_ms if gap_ms > self._shared.settings.pause_guard_ms else 0
+    def unaware(self: Membership, now: Any) -> None:
+        pass
 
-    with replaced(Membership, "active", unaware):
+    with replaced(Membership, "stood_still", unaware):
         yield
 
 
