@@ -21,7 +21,7 @@ A claim is shown to nobody, and nothing done under it is answered, before it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from parkingd.core.events import Claim
@@ -35,18 +35,11 @@ from parkingd.core.gates import (
     is_balanced,
 )
 from parkingd.core.ids import Now
-from parkingd.protocol.disputes import Disputes
+from parkingd.protocol.claims import Claims, claimant
 from parkingd.protocol.effects import Level
-from parkingd.protocol.hearsay import Hearsay
-from parkingd.protocol.members import ALIVE, GONE, SUSPECT, Member
+from parkingd.protocol.members import ALIVE, Member
 from parkingd.protocol.membership import Membership
-from parkingd.protocol.outcomes import GateRow
 from parkingd.protocol.shared import Shared
-
-SERVED: Final = "served"
-MOVING: Final = "moving"
-UNOWNED: Final = "unowned"
-CONTESTED: Final = "contested"
 
 GIVEN_UP_MS: Final = 2_000
 """A living owner whose heartbeats do not name its gate for this long has given it up: its disk
@@ -59,48 +52,30 @@ LOOK_MS: Final = 400
 """How often the plan is looked at when nothing has happened: for what only the time brings."""
 CALM_LOOK_MS: Final = 1_000
 """The same while every gate has a living owner and nobody has two more than another."""
-RAN_SHARE: Final = 0.5
-"""Of the heartbeats it should have sent while unheard: with more, it ran and was cut off."""
-LOOK_BACK_MS: Final = 2_000
 
 
 class Gates:
     """The gates of a lot as one node sees them, and those it serves."""
 
     def __init__(
-        self, shared: Shared, membership: Membership, may_claim: Callable[[Now], bool]
+        self,
+        shared: Shared,
+        membership: Membership,
+        claims: Claims,
+        may_claim: Callable[[Now], bool],
     ) -> None:
         """``may_claim``: this node has exchanged with a member, or is alone for sure."""
         self._shared = shared
         self._membership = membership
+        self._claims = claims
+        self._hearsay = claims.hearsay
         self._may_claim = may_claim
-        self._known: dict[int, Claim] = {}
-        """The greatest claims when they were last looked at."""
-        self._known_ms: dict[int, int] = {}
-        """Since when each of them is known here."""
         self._view: frozenset[tuple[str, int]] = frozenset()
         self._view_ms = 0
-        self._moved_ms: dict[int, int] = {}
-        """When the claimant of a gate last changed."""
         self._released_ms: dict[int, int] = {}
         """When we released it, until somebody has it."""
-        self._last_epochs: dict[tuple[int, str], int] = {}
-        """The greatest epoch of each claimant, for heartbeats that are older than its events."""
-        self._unnamed: dict[int, tuple[Fence, int]] = {}
-        """Gates that their living owner's heartbeats do not name, and since when."""
-        self._hearsay = Hearsay(self._claim, self._up)
-        self.disputes = Disputes(shared)
         self._recovered_ms = -UNSERVED_MS
         """When the disk last did: others had taken the gates for given up until they heard so."""
-        self._ousted: dict[int, tuple[str, int, str, int]] = {}
-        """(owner, incarnation) of whom a gate was claimed that its last heartbeat named, for it
-        was taken for dead; by whom, and when that was seen. Who has it since does not matter."""
-        self._heard: dict[str, tuple[tuple[tuple[int, int], ...] | None, bool]] = {}
-        """What each member's last heartbeat said of its gates, and whether it is leaving."""
-        self._changes = 0
-        """How often a greatest claim has changed, or what is known of it by hearsay."""
-        self._weighed: dict[str, int] = {}
-        """At which of these changes a member's heartbeat was last compared with the claims."""
         self._is_due = False
         self._is_calm = False
         """The plan left every gate with a living owner, and nothing was heard or claimed since."""
@@ -128,22 +103,22 @@ class Gates:
 
     def served_under(self, gate: int) -> Fence | None:
         """The fence under which this node serves the gate now; None if it does not."""
-        claim = self._claim(gate)
+        claim = self._claims.greatest(gate)
         if claim is None or self._is_barred() or not self._is_served(claim):
             return None
-        return fence_of(claim) if 1 <= gate <= self._count else None
+        return fence_of(claim) if 1 <= gate <= self._claims.count else None
 
     def _is_barred(self) -> bool:
         shared = self._shared
         return self.is_stopped or shared.is_namesake or shared.replica.failing
 
     def _is_served(self, claim: Claim) -> bool:
-        is_held = claim.phase == PHASE_OWNED and self._is_own(claim)
+        is_held = claim.phase == PHASE_OWNED and self._claims.is_own(claim)
         return is_held and claim.gate not in self._hearsay
 
     def claimants(self) -> set[str]:
         """Who has a gate by the claims, or has been given one."""
-        claims = (self._claim(gate) for gate in range(1, self._count + 1))
+        claims = (self._claims.greatest(gate) for gate in self._claims.gates())
         return {
             name
             for claim in claims
@@ -154,157 +129,73 @@ class Gates:
 
     def is_own(self, gate: int) -> bool:
         """Whether the greatest claim to this gate is ours, served or not."""
-        claim = self._claim(gate)
-        return claim is not None and self._is_own(claim)
+        claim = self._claims.greatest(gate)
+        return claim is not None and self._claims.is_own(claim)
 
     def owner_of(self, gate: int, now: Now) -> str | None:
         """The other node that serves this gate as far as the claims tell; None: nobody."""
         if gate in self._hearsay:
             return self._hearsay.owner(gate)
-        claim = self._claim(gate)
-        if claim is None or claim.phase != PHASE_OWNED or self._is_own(claim):
+        claim = self._claims.greatest(gate)
+        if claim is None or claim.phase != PHASE_OWNED or self._claims.is_own(claim):
             return None
-        gone = self._is_gone(claim.owner, claim.incarnation, now)
+        gone = self._claims.is_gone(claim.owner, claim.incarnation, now)
         return claim.owner if gone is False else None
 
     def served(self) -> list[int]:
         """The gates this node serves, ascending."""
         if self._is_barred():
             return []
-        return [claim.gate for _, claim in self._held()]
-
-    def _held(self) -> list[tuple[int, Claim]]:
-        """(seq, claim) of the gates that are ours and that nobody is heard to have claimed since,
-        ascending."""
-        name, incarnation = self._shared.settings.name, self._shared.incarnation
-        claim_event = self._shared.replica.state.record.claim_event
-        held = []
-        for gate in range(1, self._count + 1):
-            event = claim_event(gate)
-            if event is None:
-                continue
-            claim = event.body
-            assert isinstance(claim, Claim)
-            is_own = claim.owner == name and claim.incarnation == incarnation
-            if is_own and claim.phase == PHASE_OWNED and gate not in self._hearsay:
-                held.append((event.seq, claim))
-        return held
+        return [claim.gate for _, claim in self._claims.held()]
 
     def named(self, now: Now) -> tuple[tuple[int, int], ...] | None:
         """For the heartbeat: (gate, epoch) of what is served; None when nothing can be.
 
         Who began to serve alone goes on when a member is met, before the first exchange with it.
         """
-        held = self._held()
+        held = self._claims.held()
         if not held or self._is_barred():
             return () if self.is_leaving or self.can_serve(now) else None
         durable_seq = self._shared.replica.durable_seq
         return tuple([(claim.gate, claim.epoch) for seq, claim in held if seq <= durable_seq])
 
-    @property
-    def _count(self) -> int:
-        return self._shared.replica.state.record.gates
-
-    def _claim(self, gate: int) -> Claim | None:
-        return self._shared.replica.state.record.claim(gate)
-
-    def _is_own(self, claim: Claim) -> bool:
-        shared = self._shared
-        return claim.owner == shared.settings.name and claim.incarnation == shared.incarnation
-
     # --- what arrives --------------------------------------------------------------------
 
     def applied(self, claim: Claim) -> None:
         """A claim of another node has been joined."""
-        self._note(claim)
+        self._claims.applied(claim)
         self._is_due = True
-        gate, greatest = claim.gate, self._claim(claim.gate)
-        if greatest is None or gate not in self._known_ms:
-            return
-        if claim.epoch == greatest.epoch and _claimant(claim) != _claimant(greatest):
-            # Two had claimed it at once: it has moved from one to the other.
-            self._moved_ms[gate] = max(self._known_ms[gate], self._moved_ms.get(gate, 0))
-
-    def joined(self) -> None:
-        """A snapshot has been joined. Of claims to one gate it brings the greatest only: any that
-        is known here may have moved from who lost it."""
-        for gate, known_ms in self._known_ms.items():
-            self._moved_ms[gate] = max(known_ms, self._moved_ms.get(gate, 0))
 
     def _sync(self, now: Now) -> None:
-        """Notice which gates have another greatest claim than when this was last called."""
-        own = self._shared.settings.name
-        known, greatest = self._known.get, self._shared.replica.state.record.claim
-        for gate in range(1, self._count + 1):
-            before, claim = known(gate), greatest(gate)
-            if claim is None or claim is before:
+        """Notice which gates have another greatest claim: a gate of ours may be another's."""
+        changes = self._claims.sync(now)
+        if not changes:
+            return
+        self.has_changed, self._is_calm = True, False
+        for before, claim in changes:
+            if before is None or claimant(before) == claimant(claim):
                 continue
-            self._known[gate], self._known_ms[gate] = claim, now.mono_ms
-            self.has_changed, self._is_calm = True, False
-            self._changes += 1
-            self._note(claim)
-            if before is None or _claimant(before) == _claimant(claim):
-                continue
-            self._moved_ms[gate] = now.mono_ms
-            if before.phase != PHASE_OWNED:
-                continue
-            if claim.epoch == before.epoch + 1 and not self._is_unnamed(gate, before, 0, now):
-                self._ousted[gate] = (*_claimant(before), claim.owner, now.mono_ms)
-            if self._is_own(before) and not self.is_stopped:
-                has_recovered = now.mono_ms - self._recovered_ms < UNSERVED_MS
-                if not (self._is_barred() or has_recovered):
-                    self.disputes.notice(gate, {own, claim.owner}, now)
-                self._membership.beat_wanted = True
-                self._shared.outbox.notice(
-                    Level.WARNING, "gate_lost", gate=gate, owner=claim.owner, epoch=claim.epoch
-                )
+            if before.phase == PHASE_OWNED and self._claims.is_own(before):
+                self._note_lost(claim, now)
 
-    def _note(self, claim: Claim) -> None:
-        key = (claim.gate, claim.owner)
-        self._last_epochs[key] = max(claim.epoch, self._last_epochs.get(key, 0))
+    def _note_lost(self, claim: Claim, now: Now) -> None:
+        """A gate that was ours has been claimed by another."""
+        if self.is_stopped:
+            return
+        own, gate = self._shared.settings.name, claim.gate
+        has_recovered = now.mono_ms - self._recovered_ms < UNSERVED_MS
+        if not (self._is_barred() or has_recovered):
+            self._claims.disputes.notice(gate, {own, claim.owner}, now)
+        self._membership.beat_wanted = True
+        self._shared.outbox.notice(
+            Level.WARNING, "gate_lost", gate=gate, owner=claim.owner, epoch=claim.epoch
+        )
 
     def heard(self, member: Member, now: Now) -> None:
         """Its heartbeat names the gates that it serves."""
-        if member.lost_beat is not None:
-            self._look_back(member, now)
-        said = (member.gates, member.leaving)
-        if self._heard.get(member.name) != said:
-            self._heard[member.name] = said
-            self._is_due = True
-        elif self._weighed.get(member.name) == self._changes:
-            return  # It said the same of the same claims.
-        self._weighed[member.name] = self._changes
-        named = dict(member.gates or ())
-        greater = self._hearsay.heard(member, named, now)
-        self._is_due |= bool(greater)
+        is_news, greater = self._claims.heard(member, now)
+        self._is_due |= is_news
         self._membership.beat_wanted |= any(self.is_own(gate) for gate in greater)
-        for gate in range(1, self._count + 1):
-            claim = self._claim(gate)
-            if claim is None or claim.phase != PHASE_OWNED or claim.owner != member.name:
-                continue
-            if gate in named or claim.incarnation != member.incarnation:
-                self._unnamed.pop(gate, None)
-                continue
-            fence = fence_of(claim)
-            if self._unnamed.get(gate, (None, 0))[0] != fence:
-                self._unnamed[gate] = (fence, now.mono_ms)
-
-    def _look_back(self, member: Member, now: Now) -> None:
-        """It was taken for dead and is heard again. Heartbeats are counted: did it go on?"""
-        settings = self._shared.settings
-        assert member.lost_beat is not None
-        ran_ms = (member.beat - member.lost_beat) * settings.heartbeat_ms
-        did_run = ran_ms >= (now.mono_ms - member.lost_ms) * RAN_SHARE
-        if not did_run and now.mono_ms - member.alive_since_ms < LOOK_BACK_MS:
-            return  # Old heartbeats may come first.
-        member.lost_beat = None
-        for gate, (name, incarnation, by, ousted_ms) in list(self._ousted.items()):
-            if name != member.name:
-                continue
-            del self._ousted[gate]
-            is_meanwhile = incarnation == member.incarnation and ousted_ms >= member.lost_ms
-            if did_run and is_meanwhile:
-                self.disputes.notice(gate, {name, by}, now)
 
     def unsettle(self, now: Now) -> None:
         """A member is judged anew, or this node stood still and judges by what is old: the view
@@ -320,7 +211,7 @@ class Gates:
 
     def is_accompanied(self) -> bool:
         """Whether any other member of the lot is not known to be dead."""
-        return any(True for _ in self._up())
+        return any(True for _ in self._claims.up())
 
     def resume(self, now: Now) -> None:
         """An exchange has told who serves what."""
@@ -343,53 +234,33 @@ class Gates:
 
     # --- owners --------------------------------------------------------------------------
 
-    def _live(self, now: Now) -> dict[str, int]:
+    def live(self, now: Now) -> dict[str, int]:
         """Names that may have gates, with their incarnations."""
         shared = self._shared
-        live = {m.name: m.incarnation for m in self._up() if m.gates is not None and not m.leaving}
+        live = {
+            m.name: m.incarnation
+            for m in self._claims.up()
+            if m.gates is not None and not m.leaving
+        }
         if self.can_serve(now):
             live[shared.settings.name] = shared.incarnation
         return live
-
-    def _up(self) -> Iterator[Member]:
-        """Members of the lot that are not known to be dead."""
-        lot = self._shared.lot
-        if lot is None:
-            return
-        for member in self._shared.members.all():
-            state = member.state
-            is_up = state is ALIVE or state is SUSPECT
-            if is_up and member.lot == lot:
-                yield member
-
-    def _is_gone(self, name: str, incarnation: int, now: Now) -> bool | None:
-        """Whether this owner serves no more; None: nobody can say yet."""
-        shared = self._shared
-        if name == shared.settings.name and not shared.is_namesake:
-            return incarnation != shared.incarnation
-        member = shared.members.get(name)
-        is_over = member is not None and member.state in GONE
-        if member is not None and member.incarnation == incarnation:
-            return is_over
-        if member is not None and member.incarnation > incarnation and not is_over:
-            return True  # Of one that is over this may be the successor, with an earlier clock.
-        return True if self._membership.is_stranger_gone(name, incarnation, now) else None
 
     def _owner(self, gate: int, live: dict[str, int], now: Now) -> tuple[str | None, bool]:
         """(who has or gets it by the claims, whether anybody else may claim it)."""
         if gate in self._hearsay:
             return self._hearsay.owner(gate), False
-        claim = self._claim(gate)
+        claim = self._claims.greatest(gate)
         if claim is None:
             return None, True
         is_served = claim.phase == PHASE_OWNED and live.get(claim.owner) == claim.incarnation
-        if is_served and gate not in self._unnamed:
+        if is_served and self._claims.is_named(gate):
             return claim.owner, False  # As nearly always.
-        gone = self._is_gone(claim.owner, claim.incarnation, now)
+        gone = self._claims.is_gone(claim.owner, claim.incarnation, now)
         if claim.phase == PHASE_OWNED:
             if gone is None:
                 return None, False
-            if gone or self._is_unnamed(gate, claim, GIVEN_UP_MS, now):
+            if gone or self._claims.is_unnamed(gate, claim, GIVEN_UP_MS, now):
                 return None, True
             return claim.owner, False
         if claim.target in live:
@@ -397,13 +268,6 @@ class Gates:
         if gone is None or not gone:
             return claim.owner, False
         return None, True
-
-    def _is_unnamed(self, gate: int, claim: Claim, after_ms: int, now: Now) -> bool:
-        """Its living owner's heartbeats have not named it for this long."""
-        unnamed = self._unnamed.get(gate)
-        if unnamed is None or unnamed[0] != fence_of(claim):
-            return False
-        return now.mono_ms - unnamed[1] >= after_ms
 
     # --- barriers that have seen more ----------------------------------------------------
 
@@ -419,7 +283,7 @@ class Gates:
         if own < seen:
             if self._hearsay.may_come(gate, seen, now):
                 return False
-            self._moved_ms[gate] = now.mono_ms  # From whoever made that claim.
+            self._claims.note_moved(gate, now)  # From whoever made that claim.
             self._mint(gate, seen.epoch + 1, now)
             self._shared.counters["claims_above_barrier"] += 1
         return True
@@ -432,18 +296,16 @@ class Gates:
 
     def tick(self, now: Now) -> None:
         """Accept, take back, claim and move what is this node's to do."""
-        has_news = self._is_due or self._count != self._seen_count
+        has_news = self._is_due or self._claims.count != self._seen_count
         if not has_news and now.mono_ms < self._next_ms:
             return
-        self._seen_count = self._count
+        self._seen_count = self._claims.count
         self._is_due, self._next_ms = False, now.mono_ms + LOOK_MS
         if not self._shared.has_lot:
             return
-        live = self._live(now)
+        live = self.live(now)
         self._sync(now)
-        if self._hearsay.settle(now):
-            self.has_changed = True
-            self._changes += 1  # What heartbeats say has to be compared anew.
+        self.has_changed |= self._claims.settle(now)
         view = frozenset(live.items())
         if view != self._view:
             self._view, self._view_ms = view, now.mono_ms
@@ -456,7 +318,7 @@ class Gates:
         elif self._shared.settings.name in live:
             self._accept(now)
             self._take_back(live, now)
-            if self._unnamed or self._hearsay or not self._is_calm:
+            if not (self._claims.are_all_named() and self._is_calm):
                 self._share(live, now)
             elif not self._released_ms:
                 self._next_ms = now.mono_ms + CALM_LOOK_MS
@@ -464,7 +326,7 @@ class Gates:
     def _accept(self, now: Now) -> None:
         own = self._shared.settings.name
         greatest = self._shared.replica.state.record.claim
-        for gate in range(1, self._count + 1):
+        for gate in self._claims.gates():
             claim = greatest(gate)
             if claim is None or claim.phase != PHASE_RELEASED or claim.target != own:
                 continue
@@ -474,14 +336,14 @@ class Gates:
     def _take_back(self, live: dict[str, int], now: Now) -> None:
         timeout_ms = self._shared.settings.release_timeout_ms
         for gate, released_ms in list(self._released_ms.items()):
-            claim = self._claim(gate)
-            if claim is None or claim.phase != PHASE_RELEASED or not self._is_own(claim):
+            claim = self._claims.greatest(gate)
+            if claim is None or claim.phase != PHASE_RELEASED or not self._claims.is_own(claim):
                 del self._released_ms[gate]
             elif gate in self._hearsay:
                 continue  # It was accepted: the claim is on its way, unless its owner dies.
             elif claim.target not in live or now.mono_ms - released_ms >= timeout_ms:
                 del self._released_ms[gate]
-                self._moved_ms[gate] = now.mono_ms  # Not offered again at once.
+                self._claims.note_moved(gate, now)  # Not offered again at once.
                 self._shared.counters["releases_unanswered"] += 1
                 self._mint(gate, claim.epoch + 2, now)
 
@@ -490,7 +352,7 @@ class Gates:
         own = self._shared.settings.name
         owners: dict[int, str | None] = {}
         orphans: set[int] = set()
-        for gate in range(1, self._count + 1):
+        for gate in self._claims.gates():
             owner, is_orphan = self._owner(gate, live, now)
             if is_orphan:
                 orphans.add(gate)
@@ -502,12 +364,12 @@ class Gates:
             return
         for gate in sorted(orphans):
             if assigned[gate] == own:
-                claim = self._claim(gate)
+                claim = self._claims.greatest(gate)
                 self._mint(gate, 1 if claim is None else claim.epoch + 1, now)
         if orphans:
             return
         if is_balanced(assigned, live):
-            self._is_calm = len(assigned) == self._count
+            self._is_calm = len(assigned) == self._claims.count
             return
         if now.mono_ms - self._view_ms < self._shared.settings.stable_view_ms:
             return
@@ -521,7 +383,7 @@ class Gates:
         served by it, under a claim that who was asked has not got either."""
         return any(
             member.beat == 0 and now.mono_ms - member.alive_since_ms < UNSERVED_MS
-            for member in self._up()
+            for member in self._claims.up()
         )
 
     def _may_receive(self, name: str, now: Now) -> bool:
@@ -538,22 +400,20 @@ class Gates:
         )
 
     def _may_move(self, gate: int, now: Now) -> bool:
-        moved_ms = self._moved_ms.get(gate)
-        pause_ms = self._shared.settings.move_pause_ms
-        is_calm = moved_ms is None or now.mono_ms - moved_ms >= pause_ms
-        return is_calm and self.served_under(gate) is not None
+        has_rested = self._claims.has_rested(gate, self._shared.settings.move_pause_ms, now)
+        return has_rested and self.served_under(gate) is not None
 
     def _hand_over(self, live: dict[str, int], now: Now) -> None:
         """Leaving: every gate goes to whom the plan names without us, of those who are heard."""
         if self._shared.replica_id in self._shared.replica.state.record.seals:
             return  # Nothing of this replica may follow its seal.
-        heard = {m.name for m in self._up() if m.state is ALIVE}
+        heard = {m.name for m in self._claims.up() if m.state is ALIVE}
         live = {name: it for name, it in live.items() if name in heard} or live
-        own_gates = [gate for gate in range(1, self._count + 1) if self._must_hand_over(gate, live)]
+        own_gates = [gate for gate in self._claims.gates() if self._must_hand_over(gate, live)]
         if not own_gates or not live:
             return
         owners: dict[int, str | None] = {}
-        for gate in range(1, self._count + 1):
+        for gate in self._claims.gates():
             owner, _ = self._owner(gate, live, now)
             if gate in own_gates or owner in live:
                 owners[gate] = None if gate in own_gates else owner
@@ -562,21 +422,21 @@ class Gates:
             self._release(gate, heirs[gate], now)
 
     def _must_hand_over(self, gate: int, live: dict[str, int]) -> bool:
-        claim = self._claim(gate)
-        if claim is None or gate in self._hearsay or not self._is_own(claim):
+        claim = self._claims.greatest(gate)
+        if claim is None or gate in self._hearsay or not self._claims.is_own(claim):
             return False
         return claim.phase == PHASE_OWNED or claim.target not in live
 
     def is_drained(self, now: Now) -> bool:
         """Leaving: nobody waits for a gate of ours any more, or nobody is there to take one."""
         is_sealed = self._shared.replica_id in self._shared.replica.state.record.seals
-        if is_sealed or not self._live(now):
+        if is_sealed or not self.live(now):
             return True
-        gates = (gate for gate in range(1, self._count + 1) if gate not in self._hearsay)
+        gates = (gate for gate in self._claims.gates() if gate not in self._hearsay)
         return not any(self.is_own(gate) for gate in gates)
 
     def _release(self, gate: int, target: str, now: Now) -> None:
-        claim = self._claim(gate)
+        claim = self._claims.greatest(gate)
         assert claim is not None
         epoch = claim.epoch + (1 if claim.phase == PHASE_OWNED else 2)
         self._released_ms[gate] = now.mono_ms
@@ -595,115 +455,46 @@ class Gates:
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When to look again, monotonic milliseconds."""
-        if self._is_due or self._count != self._seen_count:
+        if self._is_due or self._claims.count != self._seen_count:
             return now_ms
         return now_ms + RETRY_MS if self._released_ms or self.is_leaving else None
 
-    # --- what people see -----------------------------------------------------------------
+    # --- who is seen to serve ------------------------------------------------------------
 
     def _named_by(self) -> dict[int, list[str]]:
         """For each gate the living members whose last heartbeat names it."""
         named: dict[int, list[str]] = {}
-        last_epoch = self._last_epochs.get
-        for member in self._up():
-            name = member.name
+        for member in self._claims.up():
             for gate, epoch in member.gates or ():
-                is_past = epoch < last_epoch((gate, name), 0)
-                if not is_past and self._is_said_since(member, gate):
-                    named.setdefault(gate, []).append(name)
+                if not self._claims.is_past(member, gate, epoch):
+                    named.setdefault(gate, []).append(member.name)
         return named
 
-    def _is_said_since(self, member: Member, gate: int) -> bool:
-        """Its last heartbeat is no older than what is known of the gate's owner: of one that died
-        the last heartbeat still names what others serve by now."""
-        claim = self._claim(gate)
-        if claim is None or claim.owner == member.name:
-            return True
-        return claim is self._known.get(gate) and member.beat_ms > self._known_ms[gate]
+    def contenders(self, now: Now) -> list[tuple[str, ...]]:
+        """For each gate the living nodes that take themselves for its owner, by name, as far as
+        this node can tell."""
+        named = self._named_by()
+        return [self._contenders(gate, named, now) for gate in self._claims.gates()]
 
-    def _claimants(self, gate: int, named: dict[int, list[str]], now: Now) -> tuple[str, ...]:
-        """Living nodes that take themselves for the owner, as far as this node can tell."""
+    def _contenders(self, gate: int, named: dict[int, list[str]], now: Now) -> tuple[str, ...]:
         names = list(named.get(gate, ()))
-        claim = self._claim(gate)
+        claim = self._claims.greatest(gate)
         if claim is not None and claim.owner not in names and self._is_claimant(gate, claim, now):
             names.append(claim.owner)
         return tuple(sorted(names))
 
     def _is_claimant(self, gate: int, claim: Claim, now: Now) -> bool:
-        if self._is_own(claim):
+        if self._claims.is_own(claim):
             return self.served_under(gate) is not None
         if claim.phase != PHASE_OWNED:
             return False
-        gone = self._is_gone(claim.owner, claim.incarnation, now)
-        return gone is False and not self._is_unnamed(gate, claim, UNSERVED_MS, now)
-
-    def rows(self, now: Now) -> list[GateRow]:
-        """Every gate, by number."""
-        named, live = self._named_by(), self._live(now)
-        return [
-            self._row(gate, self._claimants(gate, named, now), live)
-            for gate in range(1, self._count + 1)
-        ]
-
-    def _row(self, gate: int, names: tuple[str, ...], live: dict[str, int]) -> GateRow:
-        record = self._shared.replica.state.record
-        owner, state, target = self._served_by(gate, names, live)
-        claim = self._claim(gate)
-        return GateRow(
-            gate,
-            owner,
-            0 if claim is None else claim.epoch,
-            state,
-            names,
-            target,
-            record.mode(gate),
-            record.mode_reason(gate),
-        )
-
-    def _served_by(
-        self, gate: int, names: tuple[str, ...], live: dict[str, int]
-    ) -> tuple[str | None, str, str | None]:
-        """(owner, state, target)."""
-        claim = self._claim(gate)
-        if len(names) > 1:
-            owner = claim.owner if claim is not None and claim.owner in names else names[0]
-            return owner, CONTESTED, None
-        if names:
-            return names[0], SERVED, None
-        is_moving = claim is not None and claim.phase == PHASE_RELEASED
-        if is_moving and claim is not None and claim.target in live:
-            return None, MOVING, claim.target
-        return None, UNOWNED, None
+        gone = self._claims.is_gone(claim.owner, claim.incarnation, now)
+        return gone is False and not self._claims.is_unnamed(gate, claim, UNSERVED_MS, now)
 
     def _watch(self, now: Now) -> None:
         """Remember gates with two owners, for those who look later."""
-        named = self._named_by()
-        for gate in range(1, self._count + 1):
-            names = self._claimants(gate, named, now)
+        disputes = self._claims.disputes
+        for gate, names in enumerate(self.contenders(now), 1):
             if len(names) > 1:
-                self.disputes.notice(gate, names, now)
-        self.disputes.forget(now)
-
-    def warnings(self, rows: Sequence[GateRow]) -> list[str]:
-        """What an operator should know of the gates, one line each. ``rows``: those of now."""
-        lines = []
-        for state in (UNOWNED, CONTESTED):
-            gates = [row.gate for row in rows if row.state == state]
-            if gates:
-                lines.append(f"{_listed(gates)} {'is' if len(gates) == 1 else 'are'} {state}")
-        had_two = self.disputes.gates()
-        if had_two:
-            lines.append(
-                f"contested: {_listed(had_two)} had two owners while nodes could not hear each "
-                f"other ({', '.join(self.disputes.names())}); the cars of both sides are kept"
-            )
-        return lines
-
-
-def _claimant(claim: Claim) -> tuple[str, int]:
-    return claim.owner, claim.incarnation
-
-
-def _listed(gates: list[int]) -> str:
-    word = "gate" if len(gates) == 1 else "gates"
-    return f"{word} {', '.join(map(str, gates))}"
+                disputes.notice(gate, names, now)
+        disputes.forget(now)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from parkingd.core.ids import Now
-from parkingd.protocol.gates import UNOWNED
+from parkingd.protocol.gate_rows import UNOWNED
 from parkingd.protocol.outcomes import GateRow
 from parkingd.protocol.reports import Reports
 from parkingd.protocol.shared import Shared

@@ -23,6 +23,7 @@ from parkingd.core.events import FLAG_MERGED, Claim, Enter, Event
 from parkingd.core.ids import Now, ReplicaId
 from parkingd.core.state import LotState
 from parkingd.protocol.admission import Admission
+from parkingd.protocol.claims import Claims
 from parkingd.protocol.commands import (
     AskToEnter,
     Command,
@@ -47,6 +48,7 @@ from parkingd.protocol.facts import (
 )
 from parkingd.protocol.forgetting import Fences
 from parkingd.protocol.founding import Founding
+from parkingd.protocol.gate_rows import GateRows
 from parkingd.protocol.gates import Gates
 from parkingd.protocol.intake import Intake
 from parkingd.protocol.leaving import Leaving
@@ -131,7 +133,9 @@ class Node:
             shared.warnings[f"store_{number}"] = warning
         self._founding = Founding(shared)
         self._membership = Membership(shared, now)
-        self._gates = Gates(shared, self._membership, self._may_claim)
+        self._claims = Claims(shared, self._membership)
+        self._gates = Gates(shared, self._membership, self._claims, self._may_claim)
+        gate_rows = GateRows(shared, self._claims, self._gates)
         self._fences = Fences(shared, flush=self._pull_all)
         self._peering = Peering(
             shared,
@@ -152,13 +156,13 @@ class Node:
             shared, self._membership, self._gates, self._replication, now, flush=self._pull_all
         )
         self._leaving = Leaving(shared, self._replication, self._gates)
-        self._pulse = Pulse(shared, self._membership, self._gates, self._leaving, now)
+        self._pulse = Pulse(shared, self._membership, self._claims, self._gates, self._leaving, now)
         self._retiring = Retiring(
             shared, self._fences, self._may_let_go, retired=retired, orphaned=orphaned, now=now
         )
         self._admission = Admission(shared, self._replication.pull, self._gates.claimants)
         self._entering = Entering(shared, self._gates, self._admission, self._may_mint)
-        self._reports = Reports(shared, self._membership, self._gates, now)
+        self._reports = Reports(shared, self._membership, gate_rows, now)
         self._lookout = Lookout(shared, self._reports, now)
         self._roots = Roots(shared)
         self._intake = Intake(
@@ -170,7 +174,7 @@ class Node:
             snapshots=self._snapshots,
             may_mint=self._may_mint,
         )
-        self._waits = Waits(shared, self._gates, self.is_synced, self.is_ready)
+        self._waits = Waits(shared, gate_rows, self.is_synced, self.is_ready)
         self._deadlines: tuple[Callable[[int], int | None], ...] = (
             self._peering.table.next_deadline,
             self._membership.next_deadline,
@@ -358,7 +362,7 @@ class Node:
         if member.lot is not None and member.lot == self._shared.replica.lot:
             self._gates.heard(member, now)
             if beat.contested:
-                self._gates.disputes.hear(member.name, beat.contested, now)
+                self._claims.disputes.hear(member.name, beat.contested, now)
                 self._is_eventful = True
             is_news = self._replication.heard_head(member.replica, beat.head, now)
             self._is_due_known &= not is_news
@@ -536,7 +540,7 @@ class Node:
             self._fences.start_over()
         if member is not None:
             self._shared.journal.joined(member, now)
-            self._gates.joined()
+            self._claims.joined()
             self._replication.snapshot_joined()
             self._replication.pull_soon(member)
 

@@ -5,6 +5,7 @@ something to say. They come from the loop that serves the gates: who serves no g
 from __future__ import annotations
 
 from parkingd.core.ids import Now
+from parkingd.protocol.claims import Claims
 from parkingd.protocol.gates import Gates
 from parkingd.protocol.leaving import Leaving
 from parkingd.protocol.membership import Membership
@@ -16,10 +17,17 @@ class Pulse:
     """One per node."""
 
     def __init__(
-        self, shared: Shared, membership: Membership, gates: Gates, leaving: Leaving, now: Now
+        self,
+        shared: Shared,
+        membership: Membership,
+        claims: Claims,
+        gates: Gates,
+        leaving: Leaving,
+        now: Now,
     ) -> None:
         self._shared = shared
         self._membership = membership
+        self._claims = claims
         self._gates = gates
         self._leaving = leaving
         self._beat = 0
@@ -44,7 +52,7 @@ class Pulse:
                 self._leaving.is_leaving,
                 membership.suspicions(now),
                 self._gates.named(now),
-                self._gates.disputes.told(now),
+                self._claims.disputes.told(now),
             )
         )
 

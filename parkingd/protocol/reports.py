@@ -25,7 +25,7 @@ from parkingd.core.registers import HELD_KEYS, OPEN, Thresholds
 from parkingd.core.stays import stay_since_ms
 from parkingd.protocol.codec import unpack_event_untrusted
 from parkingd.protocol.desk import invalid_plate
-from parkingd.protocol.gates import CONTESTED, UNOWNED, Gates
+from parkingd.protocol.gate_rows import CONTESTED, UNOWNED, GateRows
 from parkingd.protocol.members import ALIVE, GONE, Member, MemberState
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.outbox import STORAGE_WARNING
@@ -55,7 +55,7 @@ BLOCKED_MARKS: Final = 1_000
 class Reports:
     """Reads of one node."""
 
-    def __init__(self, shared: Shared, membership: Membership, gates: Gates, now: Now) -> None:
+    def __init__(self, shared: Shared, membership: Membership, gates: GateRows, now: Now) -> None:
         self._shared = shared
         self._membership = membership
         self._gates = gates
@@ -192,7 +192,7 @@ class Reports:
 
     def gates(self, now: Now) -> tuple[GateRow, ...]:
         """Every gate, by number; none without a lot."""
-        return tuple(self._gates.rows(now)) if self._shared.has_lot else ()
+        return self._gates.rows(now)
 
     def member_counts(self) -> dict[str, int]:
         """Members by state, itself among the living."""

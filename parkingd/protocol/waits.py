@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from parkingd.core.ids import Now
 from parkingd.protocol.commands import Condition, WaitFor
-from parkingd.protocol.gates import SERVED, Gates
+from parkingd.protocol.gate_rows import SERVED, GateRows
 from parkingd.protocol.outcomes import ConditionState, Wait
 from parkingd.protocol.shared import Shared
 
@@ -17,7 +17,7 @@ class Waits:
     def __init__(
         self,
         shared: Shared,
-        gates: Gates,
+        gates: GateRows,
         is_synced: Callable[[], bool],
         is_ready: Callable[[], bool],
     ) -> None:
@@ -65,7 +65,7 @@ class Waits:
         elif condition.key == "members":
             value = 1 + len(self._shared.members.alive())
         elif condition.key == "gates":
-            rows = self._gates.rows(now) if self._shared.has_lot else []
+            rows = self._gates.rows(now)
             served = sum(row.state == SERVED for row in rows)
             is_whole = served == len(rows)
             is_enough = served >= condition.value if condition.at_least else False
