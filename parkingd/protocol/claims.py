@@ -179,13 +179,19 @@ class Claims:
             self._changes += 1
             self._note(claim)
             changes.append((before, claim))
-            if before is None or claimant(before) == claimant(claim):
-                continue
-            self._moved_ms[gate] = now.mono_ms
-            is_next = before.phase == PHASE_OWNED and claim.epoch == before.epoch + 1
-            if is_next and not self.is_unnamed(gate, before, 0, now):
-                self._ousted[gate] = (*claimant(before), claim.owner, now.mono_ms)
+            if before is not None and claimant(before) != claimant(claim):
+                self._note_passed(before, claim, now)
+            if gate in self._unnamed and self._unnamed[gate][0] != fence_of(claim):
+                del self._unnamed[gate]
         return changes
+
+    def _note_passed(self, before: Claim, claim: Claim, now: Now) -> None:
+        """From one claimant to another."""
+        gate = claim.gate
+        self._moved_ms[gate] = now.mono_ms
+        is_next = before.phase == PHASE_OWNED and claim.epoch == before.epoch + 1
+        if is_next and not self.is_unnamed(gate, before, 0, now):
+            self._ousted[gate] = (*claimant(before), claim.owner, now.mono_ms)
 
     def settle(self, now: Now) -> bool:
         """Forget what was heard of and has come, or counts no more. Whether there was any."""

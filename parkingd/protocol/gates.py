@@ -477,11 +477,11 @@ class Gates:
         return [self._contenders(gate, named, now) for gate in self._claims.gates()]
 
     def _contenders(self, gate: int, named: dict[int, list[str]], now: Now) -> tuple[str, ...]:
-        names = list(named.get(gate, ()))
+        names = named.get(gate, [])
         claim = self._claims.greatest(gate)
         if claim is not None and claim.owner not in names and self._is_claimant(gate, claim, now):
-            names.append(claim.owner)
-        return tuple(sorted(names))
+            names = sorted([*names, claim.owner])
+        return tuple(names)
 
     def _is_claimant(self, gate: int, claim: Claim, now: Now) -> bool:
         if self._claims.is_own(claim):

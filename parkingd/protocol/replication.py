@@ -423,9 +423,9 @@ class Replication:
             return now_ms
         is_joined = self.full_exchanges and self._shared.replica.is_join_known
         due_ms = None if is_joined else self._next_sync_ms
-        for gap in self._gaps.values():
-            if due_ms is None or gap.due_ms < due_ms:
-                due_ms = gap.due_ms
+        if self._gaps:
+            first_ms = min(gap.due_ms for gap in self._gaps.values())
+            due_ms = first_ms if due_ms is None else min(due_ms, first_ms)
         return due_ms
 
     def snapshot_joined(self) -> None:
