@@ -16,18 +16,12 @@ A suspect that others still hear stays one: the link is broken, not the node. A 
 suspicion of itself raises its refutation number and answers at once, so that the old suspicion
 confirms nothing any more. A node that stood still itself accuses nobody.
 
-A claim may name a node that was never met here: such a stranger is suspected and confirmed by the
-same rules, else the gates of a machine that is gone for good would wait for ever. And who missed
-a goodbye, or a restart, suspects one that is over: whoever knows better confirms that. Which of two
-incarnations is the later one nobody can tell from their numbers alone: the disk of one may be lost,
-and the clock put back.
+Of those who are no members here, or are over, `strangers` keeps what is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from operator import itemgetter
 from typing import Final
 
 from parkingd.core.ids import Now
@@ -36,44 +30,12 @@ from parkingd.protocol.limits import SUSPICIONS_MAX
 from parkingd.protocol.members import ALIVE, DEAD, LEFT, SUSPECT, Member, MemberState
 from parkingd.protocol.messages import Address, Heartbeat, Sender, Suspicion
 from parkingd.protocol.shared import Shared
+from parkingd.protocol.strangers import Strangers
 
 REFUSAL_FRESH_MS: Final = 1_000
 """A refused connection is evidence for this long; after that silence alone counts."""
 PROBE_PAUSE_MS: Final = 200
 """Between two connections tried because others say that they were refused."""
-ECHO_MS: Final = 5_000
-"""For this long a node repeats the suspicion of one whom it has never met or who is over, and after
-a pause as long again: else two who repeat it would do so for ever."""
-ASKED_MS: Final = 5_000
-"""A stranger of whom anything arrived lives for this long. Its heartbeats do not come here, only
-what it asks for: of two nodes once in 2.4 s at most. Half: one lost question, and it is dead."""
-STRANGER_MS: Final = 15_000
-"""A stranger of whom nobody speaks for this long is forgotten."""
-
-
-_by_key: Final = itemgetter(0)
-
-
-@dataclass(slots=True)
-class Stranger:
-    """Somebody named in a claim or a suspicion who is no member here."""
-
-    refutation: int
-    since_ms: int
-    """When it was first named."""
-    named_ms: int
-    """When it was last named."""
-    said_ms: int | None = None
-    """When somebody last said that it suspects it."""
-    said_since_ms: int = 0
-    """Since when somebody says so, without a break."""
-    heard_ms: int | None = None
-    """When something of it last arrived: our hellos, or its answers, are lost."""
-    accused_ms: int = 0
-    """When one more of them began to say so."""
-    owner_ms: int | None = None
-    """When a claim last named it, not only others' suspicions."""
-    refused: bool = False
 
 
 class Membership:
@@ -81,11 +43,7 @@ class Membership:
 
     def __init__(self, shared: Shared, now: Now) -> None:
         self._shared = shared
-        self._strangers: dict[tuple[str, int], Stranger] = {}
-        """By name and incarnation."""
-        self._doubted: dict[tuple[str, int], tuple[int, int]] = {}
-        """Who is over and suspected by somebody all the same: its refutation, and when that was
-        last said."""
+        self._strangers = Strangers(shared)
         self._deaths: dict[str, list[int]] = {}
         self._quiet_until_ms = now.mono_ms
         self._is_due = False
@@ -106,8 +64,7 @@ class Membership:
                 member.last_heard_ms = max(member.last_heard_ms, credit_ms)
                 member.accuses.clear()
                 member.accused_ms.clear()
-        for stranger in self._strangers.values():
-            stranger.since_ms = now.mono_ms
+        self._strangers.stood_still(now)
         self._shared.counters["pauses"] += 1
 
     # --- what arrives --------------------------------------------------------------------
@@ -138,11 +95,7 @@ class Membership:
                 suspect.refutation = max(suspect.refutation, suspicion.refutation)
                 if suspicion.refused:
                     is_news |= self._probe(suspect, now)
-            if suspect is not None and _is_over(suspect, suspicion.incarnation):
-                if _is_repeated(now.mono_ms - member.accused_ms[key]):
-                    self._doubted[key] = suspicion.refutation, now.mono_ms
-            elif suspect is None or suspect.incarnation < suspicion.incarnation:
-                self._note_stranger(suspicion, member.accused_ms[key], now)
+            self._strangers.suspected(suspect, suspicion, member.accused_ms[key], now)
         return is_news or self.beat_wanted
 
     def _refute(self, suspicion: Suspicion) -> None:
@@ -177,7 +130,7 @@ class Membership:
 
     def admitted(self, member: Member, known: Member | None, now: Now) -> None:
         """A hello made this a member, in place of ``known``."""
-        self._strangers.pop((member.name, member.incarnation), None)
+        self._strangers.admitted(member)
         member.alive_since_ms = now.mono_ms
         if known is not None and known is not member:
             is_other = known.replica != member.replica
@@ -189,26 +142,9 @@ class Membership:
 
     # --- strangers -----------------------------------------------------------------------
 
-    def _note_stranger(self, suspicion: Suspicion, accused_ms: int, now: Now) -> None:
-        key = suspicion.name, suspicion.incarnation
-        stranger = self._strangers.get(key)
-        if stranger is None:
-            if len(self._strangers) >= SUSPICIONS_MAX:
-                return
-            stranger = self._strangers[key] = Stranger(0, now.mono_ms, now.mono_ms)
-        stranger.named_ms = now.mono_ms
-        if not self._is_said(stranger, now):
-            stranger.said_since_ms = now.mono_ms
-        stranger.said_ms = now.mono_ms
-        stranger.accused_ms = max(stranger.accused_ms, accused_ms)
-        stranger.refutation = max(stranger.refutation, suspicion.refutation)
-        stranger.refused |= suspicion.refused
-
     def heard_stranger(self, sender: Sender, now: Now) -> None:
         """Something has arrived of one who is no member here, or not in this incarnation."""
-        stranger = self._strangers.get((sender.name, sender.incarnation))
-        if stranger is not None:
-            stranger.heard_ms = now.mono_ms
+        self._strangers.heard(sender, now)
 
     def is_stranger_gone(self, name: str, incarnation: int, now: Now) -> bool:
         """Whether an owner that is no member here is dead: as any other would be judged.
@@ -216,17 +152,8 @@ class Membership:
         Asking makes it known here, and its silence count from the first time on; that of others,
         who say that they suspect it, counts too: theirs had lasted for a while by then.
         """
-        stranger = self._strangers.get((name, incarnation))
-        if stranger is None:
-            stranger = Stranger(0, now.mono_ms, now.mono_ms)
-            self._strangers[name, incarnation] = stranger
-        stranger.owner_ms = stranger.named_ms = now.mono_ms
-        settings = self._shared.settings
-        is_silent = now.mono_ms - stranger.since_ms >= settings.dead_after_ms
-        if self._is_said(stranger, now):
-            more_ms = settings.dead_after_ms - settings.suspect_after_ms
-            is_silent |= now.mono_ms - stranger.said_since_ms >= more_ms
-        is_silent &= not self._has_asked(stranger, now)
+        stranger = self._strangers.owner(name, incarnation, now)
+        is_silent = self._strangers.is_silent(stranger, now)
         return is_silent and self._is_confirmed(name, incarnation, stranger.refutation, now)
 
     # --- judging -------------------------------------------------------------------------
@@ -241,10 +168,7 @@ class Membership:
         members = self._shared.members.all()
         if not self._are_well(members, now):
             yield from self._judge_each(members, now)
-        if self._strangers:
-            for key, stranger in list(self._strangers.items()):
-                if now.mono_ms - stranger.named_ms >= STRANGER_MS:
-                    del self._strangers[key]
+        self._strangers.forget(now)
         self._next_ms = self._next_judgement_ms(now.mono_ms)
 
     def _judge_each(
@@ -344,45 +268,9 @@ class Membership:
             for m in self._shared.members.all()
             if m.state is not ALIVE and m.state is not LEFT
         ]
-        if (self._strangers or self._doubted) and now.mono_ms >= self._quiet_until_ms:
-            said += [
-                Suspicion(name, incarnation, each.refutation, each.refused)
-                for (name, incarnation), each in sorted(self._strangers.items(), key=_by_key)
-                if self._is_echoed(each, now)
-            ]
-            said += [
-                Suspicion(name, incarnation, refutation, False)
-                for (name, incarnation), refutation in self._still_doubted(now)
-            ]
+        if now.mono_ms >= self._quiet_until_ms:
+            said += self._strangers.suspicions(now)
         return tuple(said[:SUSPICIONS_MAX])
-
-    def _still_doubted(self, now: Now) -> list[tuple[tuple[str, int], int]]:
-        """Who is over, and somebody has missed that and waits for others to suspect it too."""
-        fresh_ms = self._shared.settings.suspicion_fresh_ms
-        for key, (_, said_ms) in list(self._doubted.items()):
-            member = self._shared.members.get(key[0])
-            is_over = member is not None and _is_over(member, key[1])
-            if now.mono_ms - said_ms > fresh_ms or not is_over:
-                del self._doubted[key]
-        return [(key, refutation) for key, (refutation, _) in sorted(self._doubted.items())]
-
-    def _is_said(self, stranger: Stranger, now: Now) -> bool:
-        fresh_ms = self._shared.settings.suspicion_fresh_ms
-        return stranger.said_ms is not None and now.mono_ms - stranger.said_ms <= fresh_ms
-
-    @staticmethod
-    def _has_asked(stranger: Stranger, now: Now) -> bool:
-        return stranger.heard_ms is not None and now.mono_ms - stranger.heard_ms < ASKED_MS
-
-    def _is_echoed(self, stranger: Stranger, now: Now) -> bool:
-        """Whoever waits for everybody alive to suspect it waits for us too, who never met it."""
-        if self._has_asked(stranger, now):
-            return False
-        is_owner = stranger.owner_ms is not None and now.mono_ms - stranger.owner_ms < ECHO_MS
-        if self._is_said(stranger, now):
-            return is_owner or _is_repeated(now.mono_ms - stranger.accused_ms)
-        known_ms = now.mono_ms - stranger.since_ms
-        return is_owner and known_ms >= self._shared.settings.suspect_after_ms
 
     def unheard_here_only(self, now: Now) -> list[str]:
         """Suspects that others still hear: the link from them to us is broken."""
@@ -435,14 +323,3 @@ class Membership:
             if earliest_ms is None or due_ms < earliest_ms:
                 earliest_ms = due_ms
         return None if earliest_ms is None else max(earliest_ms, self._quiet_until_ms)
-
-
-def _is_over(member: Member, incarnation: int) -> bool:
-    """That incarnation of it has left, or another was admitted here in its place, or a later."""
-    if member.incarnation == incarnation:
-        return member.state is LEFT
-    return incarnation < member.incarnation or incarnation in member.replaced
-
-
-def _is_repeated(said_for_ms: int) -> bool:
-    return said_for_ms % (2 * ECHO_MS) < ECHO_MS

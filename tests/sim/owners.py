@@ -22,7 +22,7 @@ from parkingd.core.events import Claim, Event
 from parkingd.core.gates import PHASE_RELEASED, Fence, fence_of
 from parkingd.core.ids import HybridTime, ReplicaId
 from parkingd.protocol.members import MemberState
-from parkingd.protocol.membership import Membership
+from parkingd.protocol.strangers import has_asked
 from tests.sim.history import Violation
 
 if TYPE_CHECKING:
@@ -387,9 +387,9 @@ class Owners:
             for machine in (self._cluster.machines[index] for index in view.members):
                 assert machine.node is not None
                 strangers = machine.node._membership._strangers
-                known = strangers.get((owner.name, owner.incarnation))
+                known = strangers.get(owner.name, owner.incarnation)
                 now = machine.clock.now(self._cluster.time_ms)
-                if known is not None and Membership._has_asked(known, now):
+                if known is not None and has_asked(known, now):
                     return True
         return False
 
