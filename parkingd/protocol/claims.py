@@ -8,7 +8,7 @@ has it, whether its owner's heartbeats name the gate, which greater claims it ha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from parkingd.core.events import Claim
 from parkingd.core.gates import PHASE_OWNED, Fence, fence_of
@@ -23,6 +23,14 @@ RAN_SHARE: Final = 0.5
 """Of the heartbeats it should have sent while unheard: with more, it ran and was cut off."""
 LOOK_BACK_MS: Final = 2_000
 """A member that was taken for dead is heard again: its old heartbeats come within this time."""
+
+
+class Heard(NamedTuple):
+    """What a heartbeat says of gates."""
+
+    is_news: bool
+    greater: set[int]
+    """Gates that it names under a greater claim than is here."""
 
 
 class Claims:
@@ -203,9 +211,9 @@ class Claims:
         key = (claim.gate, claim.owner)
         self._last_epochs[key] = max(claim.epoch, self._last_epochs.get(key, 0))
 
-    def heard(self, member: Member, now: Now) -> tuple[bool, set[int]]:
-        """Its heartbeat names the gates that it serves: whether that is news, and those under a
-        greater claim than is here."""
+    def heard(self, member: Member, now: Now) -> Heard | None:
+        """Its heartbeat names the gates that it serves; None if it said the same of the same
+        claims."""
         if member.lost_beat is not None:
             self._look_back(member, now)
         said = (member.gates, member.leaving)
@@ -213,7 +221,7 @@ class Claims:
         if is_news:
             self._heard[member.name] = said
         elif self._weighed.get(member.name) == self._changes:
-            return False, NONE  # It said the same of the same claims.
+            return None
         self._weighed[member.name] = self._changes
         named = dict(member.gates or ())
         greater = self.hearsay.heard(member, named, now)
@@ -227,7 +235,7 @@ class Claims:
             fence = fence_of(claim)
             if self._unnamed.get(gate, (None, 0))[0] != fence:
                 self._unnamed[gate] = (fence, now.mono_ms)
-        return is_news or bool(greater), greater
+        return Heard(is_news or bool(greater), greater)
 
     def _look_back(self, member: Member, now: Now) -> None:
         """It was taken for dead and is heard again. Heartbeats are counted: did it go on?"""
@@ -245,9 +253,6 @@ class Claims:
             is_meanwhile = incarnation == member.incarnation and ousted_ms >= member.lost_ms
             if did_run and is_meanwhile:
                 self.disputes.notice(gate, {name, by}, now)
-
-
-NONE: Final[set[int]] = set()
 
 
 def claimant(claim: Claim) -> tuple[str, int]:

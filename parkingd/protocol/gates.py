@@ -193,9 +193,10 @@ class Gates:
 
     def heard(self, member: Member, now: Now) -> None:
         """Its heartbeat names the gates that it serves."""
-        is_news, greater = self._claims.heard(member, now)
-        self._is_due |= is_news
-        self._membership.beat_wanted |= any(self.is_own(gate) for gate in greater)
+        heard = self._claims.heard(member, now)
+        if heard is not None:
+            self._is_due |= heard.is_news
+            self._membership.beat_wanted |= any(self.is_own(gate) for gate in heard.greater)
 
     def unsettle(self, now: Now) -> None:
         """A member is judged anew, or this node stood still and judges by what is old: the view
