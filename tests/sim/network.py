@@ -70,6 +70,8 @@ class Network:
         self._broken = [0] * options.nodes
         self._mended_ms = [[ALWAYS_MS] * options.nodes for _ in range(options.nodes)]
         """When each link that is up came up."""
+        self._linked: dict[frozenset[int], int | None] = {}
+        """What `linked_since_ms` said since a link came or went last."""
         self.deaf = 0
         """Bit set of who gets no frame with events in it."""
         self.sent = 0
@@ -102,6 +104,7 @@ class Network:
         self._link()
 
     def _link(self) -> None:
+        self._linked.clear()
         for source, before in enumerate(self.cuts):
             cut = self._parted[source] | self._broken[source]
             for target in range(len(self.cuts)):
@@ -118,6 +121,21 @@ class Network:
         if self.is_cut(source, target):
             return 0
         return self._cluster.time_ms - self._mended_ms[source][target]
+
+    def linked_since_ms(self, machines: frozenset[int]) -> int | None:
+        """When the last of the links among these came up; None while one is cut."""
+        if machines not in self._linked:
+            self._linked[machines] = self._last_link_ms(machines)
+        return self._linked[machines]
+
+    def _last_link_ms(self, machines: frozenset[int]) -> int | None:
+        last_ms = ALWAYS_MS
+        for source in machines:
+            for target in machines - {source}:
+                if self.is_cut(source, target):
+                    return None
+                last_ms = max(last_ms, self._mended_ms[source][target])
+        return last_ms
 
     # --- sending ----------------------------------------------------------------------------
 
