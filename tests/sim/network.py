@@ -142,18 +142,17 @@ class Network:
     def publish(self, source: Machine, message: Message) -> None:
         """To every process that subscribed to this node."""
         cluster = self._cluster
-        time_ms = cluster.time_ms
+        time_ms, host = cluster.time_ms, source.address.host
         decoded: Message | None = None
-        sender = source.sender(None)
         for target in cluster.machines:
-            ready_ms = target.subscriptions.get(source.address.host)
+            ready_ms = target.subscriptions.get(host)
             if ready_ms is None or ready_ms > time_ms:
                 continue
             if ready_ms < source.started_ms and time_ms < source.started_ms + RECONNECT_MS:
                 continue  # The subscription outlived the old process and is still reconnecting.
             if decoded is None:
                 decoded = self._over_the_wire(source, message)
-            self._carry(source, target, ANY_PROCESS, sender, decoded)
+            self._carry(source, target, ANY_PROCESS, source.publishing, decoded)
 
     def send(self, source: Machine, to: Address | Route, message: Message) -> None:
         """A request to an address, or an answer along a route."""
@@ -162,25 +161,22 @@ class Network:
             target = cluster.at_host(to.host)
             if target is None or to.port != ROUTER_PORT:
                 return
-            link: Address | Route = source.route
-            process = ANY_PROCESS
+            process, sender = ANY_PROCESS, source.asking
         else:
             index, process = route_of(to)
-            target = cluster.machines[index]
-            link = source.address
-        decoded = self._over_the_wire(source, message)
-        self._carry(source, target, process, source.sender(link), decoded)
+            target, sender = cluster.machines[index], source.answering
+        self._carry(source, target, process, sender, self._over_the_wire(source, message))
 
     def _over_the_wire(self, source: Machine, message: Message) -> Message:
+        cluster = self._cluster.name
         frame = codec.encode(
             message,
-            cluster=self._cluster.name,
+            cluster=cluster,
             name=source.name,
             replica=source.replica,
             incarnation=source.incarnation,
         )
-        decoded = codec.decode_untrusted(frame, cluster=self._cluster.name)
-        return decoded.message
+        return codec.decode_untrusted(frame, cluster=cluster).message
 
     def _carry(
         self, source: Machine, target: Machine, process: int, sender: Sender, message: Message
@@ -190,8 +186,7 @@ class Network:
         if self._loss and dice() < self._loss:
             self.lost += 1
             return
-        cluster = self._cluster
-        at, arrive = cluster.at, self._arrive
+        cluster, arrive = self._cluster, self._arrive
         at_ms = cluster.time_ms + self._delay_ms()
         if not self._reorder or dice() >= self._reorder:
             latest = self._latest[source.index][target.index]
@@ -200,13 +195,14 @@ class Network:
                 at_ms = latest[kind]
             else:
                 latest[kind] = at_ms
-        at(at_ms, arrive, source, target, process, sender, message)
+        cluster.at(at_ms, arrive, source, target, process, sender, message)
         if self._duplication and dice() < self._duplication:
-            at(at_ms + int(dice() * 50), arrive, source, target, process, sender, message)
+            again_ms = at_ms + int(dice() * 50)
+            cluster.at(again_ms, arrive, source, target, process, sender, message)
         if self._replay and dice() < self._replay:
             late_ms = int(dice() * self._replay_ms_max)
             heard = target.process if process == ANY_PROCESS else process
-            at(at_ms + late_ms, arrive, source, target, heard, sender, message)
+            cluster.at(at_ms + late_ms, arrive, source, target, heard, sender, message)
 
     def _delay_ms(self) -> int:
         """At least the base, and then as waiting times are distributed: exponentially."""
