@@ -219,14 +219,14 @@ class Network:
             if isinstance(sender.link, Route) and self._dice.random() < 0.02:
                 self._fail(source, target, LinkFailure.TIMEOUT, 1_000)
             return
-        if self.deaf >> target.index & 1 and _has_events(message):
+        if self.deaf and self.deaf >> target.index & 1 and _has_events(message):
             self.lost += 1
             return
         if target.node is None:
             if isinstance(sender.link, Route) and self._dice.random() < 0.5:
                 self._refuse(source, target, 2)
             return
-        if process != target.process and process != ANY_PROCESS:
+        if process != ANY_PROCESS and process != target.process:
             return
         self._cluster.deliver(target, sender, message)
 
