@@ -8,6 +8,7 @@ subclass. ``what`` names the field in the refusal.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from parkingd.core.causal import Span
@@ -23,6 +24,9 @@ INCARNATION_MAX: Final = 2**63 - 1
 NONCE_MAX: Final = 2**64 - 1
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+
+NAMES_MAX: Final = 1_024
+"""Names of which it is remembered whether they are any: every frame has the same few."""
 
 
 def malformed(what: str) -> WireError:
@@ -65,9 +69,14 @@ def text(value: object, what: str, length_max: int = TEXT_LENGTH_MAX) -> str:
 
 def name(value: object, what: str = "name") -> str:
     """1-63 of letters, digits, dot, underscore, hyphen; the first a letter or digit."""
-    if type(value) is str and len(value) <= NAME_LENGTH_MAX and _NAME.fullmatch(value):
+    if type(value) is str and len(value) <= NAME_LENGTH_MAX and _is_name(value):
         return value
     raise malformed(what)
+
+
+@lru_cache(maxsize=NAMES_MAX)
+def _is_name(short: str) -> bool:
+    return _NAME.fullmatch(short) is not None
 
 
 def plate(value: object) -> str:

@@ -36,7 +36,7 @@ from parkingd.protocol.limits import (
     FRAME_BYTES_MAX,
 )
 from parkingd.protocol.messages import WIRE_VERSION, Message
-from parkingd.protocol.wire_events import event_fields, event_of, flat_spans
+from parkingd.protocol.wire_events import event_fields, event_of
 from parkingd.protocol.wire_messages import (
     FIELDS_OF,
     KIND_DELTA,
@@ -46,7 +46,12 @@ from parkingd.protocol.wire_messages import (
     KIND_SNAPSHOT_HEADER,
     MESSAGE_OF,
 )
-from parkingd.protocol.wire_parts import ARRAY_LENGTH_MAX, EVENT_BYTES_MAX, context_of
+from parkingd.protocol.wire_parts import (
+    ARRAY_LENGTH_MAX,
+    EVENT_BYTES_MAX,
+    context_fields,
+    context_of,
+)
 from parkingd.protocol.wire_records import (
     record_columns,
     record_of,
@@ -129,12 +134,12 @@ def decode_untrusted(frame: bytes, *, cluster: str) -> Decoded:
         _refuse_by_head(frame, cluster)
         raise
     fields = checks.fields(envelope, _ENVELOPE_FIELDS, "envelope")
-    kind = fields[1]
-    if fields[2] != cluster or type(kind) is not int or kind not in MESSAGE_OF:
+    _, kind, of_cluster, name, replica, incarnation, array = fields[:_ENVELOPE_FIELDS]
+    if of_cluster != cluster or type(kind) is not int or kind not in MESSAGE_OF:
         _refuse_by_head(frame, cluster)
         raise checks.malformed("envelope")
     count_min, message_of = MESSAGE_OF[kind]
-    body = checks.fields(fields[6], count_min, "body")
+    body = checks.fields(array, count_min, "body")
     if kind in _DEFLATED:
         place, inflated_max = _DEFLATED[kind]
         deflated = body[place]
@@ -142,9 +147,9 @@ def decode_untrusted(frame: bytes, *, cluster: str) -> Decoded:
             inflated = _unpack(_inflated_untrusted(deflated, inflated_max))
             body = (*body[:place], inflated, *body[place + 1 :])
     return Decoded(
-        checks.name(fields[3]),
-        checks.replica_id(fields[4]),
-        checks.integer(fields[5], 0, checks.INCARNATION_MAX, "incarnation"),
+        checks.name(name),
+        checks.replica_id(replica),
+        checks.integer(incarnation, 0, checks.INCARNATION_MAX, "incarnation"),
         message_of(body),
     )
 
@@ -256,7 +261,7 @@ def unpack_requests_untrusted(packed: bytes) -> list[tuple[bytes, RequestEffect]
 
 def pack_context(parts: Sequence[Part]) -> bytes:
     """A causal context, as the disk keeps it; see `CausalContext.parts`."""
-    return _pack([(*part[:2], *flat_spans(part[2])) if part[2] else part[:2] for part in parts])
+    return _pack(context_fields(parts))
 
 
 def unpack_context_untrusted(packed: bytes) -> list[Part]:
