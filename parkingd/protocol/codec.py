@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 import msgpack  # type: ignore[import-untyped]
@@ -53,13 +53,13 @@ from parkingd.protocol.wire_parts import (
     context_of,
 )
 from parkingd.protocol.wire_records import (
+    effects_of_rows,
     record_columns,
     record_of,
     record_row,
     records_of,
     records_of_rows,
     request_columns,
-    request_of,
     requests_of,
 )
 
@@ -221,12 +221,7 @@ def unpack_rows_untrusted(rows: Sequence[bytes]) -> list[Record]:
 
     Eight times as fast as one by one: how a node reads a million cars from its disk.
     """
-    records: list[Record] = []
-    for start in range(0, len(rows), CHUNK_RECORDS_MAX):
-        part = rows[start : start + CHUNK_RECORDS_MAX]
-        array = _unpack(_array_head(_ARRAY_32, len(part)) + b"".join(part))
-        records.extend(records_of_rows(array))
-    return records
+    return [record for array in _arrays_untrusted(rows) for record in records_of_rows(array)]
 
 
 def pack_records(records: Sequence[Record]) -> bytes:
@@ -244,9 +239,9 @@ def pack_request(effect: RequestEffect) -> bytes:
     return _pack(effect)
 
 
-def unpack_request_untrusted(packed: bytes) -> RequestEffect:
-    """The inverse of `pack_request`."""
-    return request_of(_unpack(packed))
+def unpack_effects_untrusted(rows: Sequence[bytes]) -> list[RequestEffect]:
+    """The effects that `pack_request` packed, in the same order."""
+    return [effect for array in _arrays_untrusted(rows) for effect in effects_of_rows(array)]
 
 
 def pack_requests(requests: Sequence[tuple[bytes, RequestEffect]]) -> bytes:
@@ -268,6 +263,13 @@ def unpack_context_untrusted(packed: bytes) -> list[Part]:
     """The inverse of `pack_context`."""
     parts = context_of(_unpack(packed))
     return list(parts)
+
+
+def _arrays_untrusted(rows: Sequence[bytes]) -> Iterator[object]:
+    """What is packed one by one, as arrays that are each unpacked in one call."""
+    for start in range(0, len(rows), CHUNK_RECORDS_MAX):
+        part = rows[start : start + CHUNK_RECORDS_MAX]
+        yield _unpack(_array_head(_ARRAY_32, len(part)) + b"".join(part))
 
 
 # --- below -------------------------------------------------------------------------------------

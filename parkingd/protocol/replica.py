@@ -33,8 +33,8 @@ from parkingd.protocol.codec import (
     pack_event,
     pack_record,
     pack_request,
+    unpack_effects_untrusted,
     unpack_event_untrusted,
-    unpack_request_untrusted,
     unpack_rows_untrusted,
 )
 from parkingd.protocol.effects import Occurrence, Persist, StoredState
@@ -103,8 +103,9 @@ class Replica:
                 self.log.add(run.origin, run.first + offset, packed)
         for record in unpack_rows_untrusted([packed for _, _, packed in stored.records]):
             add_record(state.stays, record, save=False)
-        for request, packed in stored.requests:
-            state.stays.requests[request] = unpack_request_untrusted(packed)
+        effects = unpack_effects_untrusted([packed for _, packed in stored.requests])
+        requests = (request for request, _ in stored.requests)
+        state.stays.requests.update(zip(requests, effects, strict=True))
         rows = unpack_rows_untrusted([packed for _, packed in stored.pending])
         self.pending.update(zip((number for number, _ in stored.pending), rows, strict=True))
         self.own_seq = self.durable_seq = state.context.highest(self.id)
@@ -364,9 +365,9 @@ class Replica:
             open_ended=self._open_ended,
             runs=_as_runs(self._runs),
             floors=tuple(self._floors.items()),
-            records=tuple((r[1], r[0], pack_record(r)) for r in journal.records),
+            records=tuple([(r[1], r[0], pack_record(r)) for r in journal.records]),
             dropped=tuple(journal.dropped),
-            requests=tuple((request, pack_request(e)) for request, e in journal.requests),
+            requests=tuple([(request, pack_request(e)) for request, e in journal.requests]),
             expired=tuple(journal.expired),
             journal=lines,
             journal_before=forget_before,
