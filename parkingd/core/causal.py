@@ -115,7 +115,10 @@ class CausalContext:
         if other.intervals:
             return not any(self.missing(other, origin) for origin in other.vector)
         held = self.vector.get
-        return all(upto <= held(origin, 0) for origin, upto in other.vector.items())
+        for origin, upto in other.vector.items():  # noqa: SIM110
+            if upto > held(origin, 0):
+                return False
+        return True
 
     def upto(self, origin: ReplicaId) -> int:
         """Highest contiguous seq; 0 if unknown."""
@@ -157,6 +160,8 @@ class CausalContext:
     def parts(self) -> list[Part]:
         """The whole context as plain data, ascending by replica."""
         vector, intervals = self.vector, self.intervals
+        if not intervals:
+            return [(origin, vector[origin], ()) for origin in sorted(vector)]
         return [
             (origin, vector[origin], tuple(intervals.get(origin, ()))) for origin in sorted(vector)
         ]

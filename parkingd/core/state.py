@@ -75,6 +75,9 @@ class LotState:
         """Seals about to be minted here: what they will name is let through the fence."""
         self.has_voided_events = False
         """A seal has declared events void that are part of this state: it cannot be mended."""
+        self._root = b""
+        self._root_of: tuple[int, bytes] | None = None
+        """What `_root` is the hash of: the sum of the stays, and the digest of the rest."""
 
     # --- events --------------------------------------------------------------------------
 
@@ -250,8 +253,11 @@ class LotState:
 
     def root(self) -> bytes:
         """16 bytes: hash of live stays, founding, settings and greatest claims."""
-        total = self.stays.stays_sum.to_bytes(16, "big")
-        return blake2b(total + self.record.digest(), digest_size=16).digest()
+        of = self.stays.stays_sum, self.record.digest()
+        if self._root_of != of:
+            self._root_of = of
+            self._root = blake2b(of[0].to_bytes(16, "big") + of[1], digest_size=16).digest()
+        return self._root
 
     # --- snapshots -----------------------------------------------------------------------
 
