@@ -24,7 +24,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from parkingd.core.causal import Part
 from parkingd.core.events import Event
-from parkingd.core.ids import SEQ_MAX, ReplicaId
+from parkingd.core.ids import SEQ_MAX, ReplicaId, Vector
 from parkingd.core.records import Record, RequestEffect
 from parkingd.errors import WireError
 from parkingd.protocol import checks
@@ -257,6 +257,11 @@ def unpack_requests_untrusted(packed: bytes) -> list[tuple[bytes, RequestEffect]
 def pack_context(parts: Sequence[Part]) -> bytes:
     """A causal context, as the disk keeps it; see `CausalContext.parts`."""
     return _pack(context_fields(parts))
+
+
+def pack_vector(vector: Vector) -> bytes:
+    """A causal context without holes, as `pack_context` packs it."""
+    return _pack(sorted(vector.items()))
 
 
 def unpack_context_untrusted(packed: bytes) -> list[Part]:

@@ -29,7 +29,6 @@ from parkingd.core.state import (
 )
 from parkingd.errors import WireError
 from parkingd.protocol.codec import (
-    pack_context,
     pack_event,
     pack_record,
     pack_request,
@@ -52,6 +51,7 @@ from parkingd.protocol.meta import (
     load_meta,
     pack_early,
     pack_floors,
+    pack_held,
     pack_id,
     pack_lot,
 )
@@ -276,7 +276,7 @@ class Replica:
     @property
     def is_empty(self) -> bool:
         """Nothing of the lot is here but own events: a snapshot may be streamed into this."""
-        return self.state.context.replicas() in ([], [self.id]) and self.own_seq <= 1
+        return self.own_seq <= 1 and self.state.context.replicas() in ([], [self.id])
 
     def hold_commits(self) -> None:
         """A snapshot is being joined: nothing commits before `release_commits`."""
@@ -387,7 +387,7 @@ class Replica:
     def _meta(self) -> tuple[tuple[str, bytes], ...]:
         state = self.state
         meta = [
-            (META_CONTEXT, pack_context(state.context.parts())),
+            (META_CONTEXT, pack_held(state.context)),
             (META_HYBRID, state.clock.last.to_bytes(8, "big")),
         ]
         if state.stays.early or self._had_early:
@@ -408,6 +408,9 @@ class Replica:
 
 def _as_runs(events: list[tuple[ReplicaId, int, bytes]]) -> tuple[Run, ...]:
     """Consecutive events of one origin become one run, in order of arrival."""
+    if len(events) == 1:
+        origin, first, alone = events[0]
+        return (Run(origin, first, (alone,)),)
     runs: list[Run] = []
     origin, first, packed = 0, 0, list[bytes]()
     for event_origin, seq, event in events:
