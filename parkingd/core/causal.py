@@ -170,6 +170,7 @@ class CausalContext:
     def from_parts(cls, parts: Iterable[Part]) -> CausalContext:
         """The inverse of `parts`. Raises ValueError unless the parts keep its form."""
         context = cls()
+        vector = context.vector
         before = -1
         for origin, upto, intervals in parts:
             if origin <= before:
@@ -182,7 +183,7 @@ class CausalContext:
                     raise ValueError("intervals touch, overlap or do not ascend")
                 end = last
             before = origin
-            context.vector[origin] = upto
+            vector[origin] = upto
             if intervals:
                 context.intervals[origin] = list(intervals)
         return context

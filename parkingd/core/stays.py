@@ -347,7 +347,7 @@ class Stays:
 
     def add_mark(self, mark: Mark, *, save: bool = True) -> None:
         """Insert the mark of an exit: hides earlier stays of the plate, closes its causes."""
-        seq, origin, _, plate, _, _, causes = mark[:7]
+        seq, origin, _, plate, _, _, causes, _, _ = mark
         if save:
             self.journal.records.append(mark)
         plates = self._plates_of_causes(plate, causes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 from parkingd.core.causal import Span
 from parkingd.core.ids import REPLICA_MAX, REQUEST_ID_BYTES, SEQ_MAX, Dot, ReplicaId
@@ -119,7 +119,11 @@ def fields(value: object, count_min: int, what: str) -> tuple[object, ...]:
 
 def request_ids(value: object, count_max: int, what: str) -> tuple[bytes, ...]:
     """An array of 16-byte ids."""
-    return tuple(binary(item, REQUEST_ID_BYTES, what) for item in array(value, count_max, what))
+    ids = array(value, count_max, what)
+    for each in ids:
+        if type(each) is not bytes or len(each) != REQUEST_ID_BYTES:
+            raise malformed(what)
+    return cast("tuple[bytes, ...]", ids)
 
 
 def dots(value: object, count_max: int, own: ReplicaId = 0) -> tuple[Dot, ...]:
@@ -132,13 +136,11 @@ def dots(value: object, count_max: int, own: ReplicaId = 0) -> tuple[Dot, ...]:
         return ()
     if len(flat) % 2:
         raise malformed("dots")
-    return tuple(
-        (
-            own if own and flat[place] == 0 else replica_id(flat[place]),
-            integer(flat[place + 1], 1, SEQ_MAX, "seq"),
-        )
-        for place in range(0, len(flat), 2)
-    )
+    pairs = []
+    for place in range(0, len(flat), 2):
+        origin = own if own and flat[place] == 0 else replica_id(flat[place])
+        pairs.append((origin, integer(flat[place + 1], 1, SEQ_MAX, "seq")))
+    return tuple(pairs)
 
 
 def intervals(value: object, upto: int, count_max: int) -> tuple[Span, ...]:
