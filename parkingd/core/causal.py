@@ -115,7 +115,10 @@ class CausalContext:
         if other.intervals:
             return not any(self.missing(other, origin) for origin in other.vector)
         held = self.vector.get
-        return all(upto <= held(origin, 0) for origin, upto in other.vector.items())
+        for origin, upto in other.vector.items():  # noqa: SIM110
+            if upto > held(origin, 0):
+                return False
+        return True
 
     def upto(self, origin: ReplicaId) -> int:
         """Highest contiguous seq; 0 if unknown."""
@@ -157,6 +160,8 @@ class CausalContext:
     def parts(self) -> list[Part]:
         """The whole context as plain data, ascending by replica."""
         vector, intervals = self.vector, self.intervals
+        if not intervals:
+            return [(origin, vector[origin], ()) for origin in sorted(vector)]
         return [
             (origin, vector[origin], tuple(intervals.get(origin, ()))) for origin in sorted(vector)
         ]
@@ -165,6 +170,7 @@ class CausalContext:
     def from_parts(cls, parts: Iterable[Part]) -> CausalContext:
         """The inverse of `parts`. Raises ValueError unless the parts keep its form."""
         context = cls()
+        vector = context.vector
         before = -1
         for origin, upto, intervals in parts:
             if origin <= before:
@@ -177,7 +183,7 @@ class CausalContext:
                     raise ValueError("intervals touch, overlap or do not ascend")
                 end = last
             before = origin
-            context.vector[origin] = upto
+            vector[origin] = upto
             if intervals:
                 context.intervals[origin] = list(intervals)
         return context

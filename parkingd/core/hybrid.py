@@ -69,7 +69,8 @@ def believed_wall_ms(
     one clock that runs ahead must not pull the only other one along.
     """
     own_offset_ms = own_wall_ms - mono_ms
-    if all(abs(own_offset_ms - offset_ms) <= spread_max_ms for offset_ms in offsets):
+    low_ms, high_ms = own_offset_ms - spread_max_ms, own_offset_ms + spread_max_ms
+    if not offsets or (low_ms <= min(offsets) and max(offsets) <= high_ms):
         return own_wall_ms, True
     median_ms = _median([own_offset_ms, *offsets])
     if abs(own_offset_ms - median_ms) > spread_max_ms:

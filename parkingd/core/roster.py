@@ -33,27 +33,33 @@ class Roster:
 
     def name(self, replicas: Iterable[ReplicaId]) -> None:
         """These replicas exist: nothing is dropped before they have seen it."""
-        self.named.update(dict.fromkeys(replicas))
+        for replica in replicas:
+            self.named[replica] = None
 
     def members(
         self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, object]
     ) -> list[ReplicaId]:
         """The roster, ascending."""
-        return sorted(r for r in {**vector, **self.named} if r not in sealed)
+        return sorted([r for r in {**vector, **self.named} if r not in sealed])
+
+    def _rows(
+        self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, object]
+    ) -> dict[ReplicaId, Vector]:
+        """What every disk of the roster holds; empty as long as one has not said so."""
+        rows = {}
+        for member in {**vector, **self.named}:
+            if member not in sealed:
+                row = self.durable.get(member)
+                if row is None:
+                    return {}
+                rows[member] = row
+        return rows
 
     def covered_by_all(
         self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, object]
     ) -> Vector:
         """For each origin the seq up to which every disk of the roster holds it."""
-        rows = []
-        for member in self.members(vector, sealed):
-            row = self.durable.get(member)
-            if row is None:
-                return {}
-            rows.append(row)
-        if not rows:
-            return {}
-        return {origin: min(row.get(origin, 0) for row in rows) for origin in vector}
+        return _held_by_all(self._rows(vector, sealed), vector)
 
     def collectable(
         self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, int]
@@ -62,11 +68,18 @@ class Roster:
 
         ``sealed`` maps a sealed replica to the highest seq that exists of it.
         """
-        for member in self.members(vector, sealed):
-            row = self.durable.get(member)
-            if row is None or vector.get(member, 0) < row.get(member, 0):
+        rows = self._rows(vector, sealed)
+        for member, row in rows.items():
+            if vector.get(member, 0) < row.get(member, 0):
                 return {}
         for replica, final in sealed.items():
             if vector.get(replica, 0) < final:
                 return {}
-        return self.covered_by_all(vector, sealed)
+        return _held_by_all(rows, vector)
+
+
+def _held_by_all(rows: Mapping[ReplicaId, Vector], origins: Iterable[ReplicaId]) -> Vector:
+    held = [row.get for row in rows.values()]
+    if not held:
+        return {}
+    return {origin: min([upto(origin, 0) for upto in held]) for origin in origins}

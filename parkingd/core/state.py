@@ -27,7 +27,7 @@ from parkingd.core.events import (
 from parkingd.core.hybrid import HybridClock
 from parkingd.core.ids import Dot, HybridTime, ReplicaId, dot_cause
 from parkingd.core.lot import LotRecord
-from parkingd.core.records import Mark, Record, RequestEffect, Stay
+from parkingd.core.records import Record, Stay
 from parkingd.core.registers import HELD_KEYS
 from parkingd.core.roster import Roster
 from parkingd.core.stays import (
@@ -75,6 +75,9 @@ class LotState:
         """Seals about to be minted here: what they will name is let through the fence."""
         self.has_voided_events = False
         """A seal has declared events void that are part of this state: it cannot be mended."""
+        self._root = b""
+        self._root_of: tuple[int, bytes] | None = None
+        """What `_root` is the hash of: the sum of the stays, and the digest of the rest."""
 
     # --- events --------------------------------------------------------------------------
 
@@ -126,33 +129,22 @@ class LotState:
             self.stays.remember_record(stay)
 
     def _exit(self, event: Event, body: Exit, covered: bool) -> None:
-        self._cover(body.plate, body.covers)
-        request = body.request
-        if request is None and body.matched == MATCHED_NONE:
-            request = dot_cause((event.origin, event.seq))  # Else it would leave with its mark.
-        if request is not None:
-            self.stays.remember(request, self._exit_effect(event, body))
+        origin, seq, time, _ = event
+        plate, gate, request, covers, causes, matched, since, _ = body
+        self._cover(plate, covers)
+        stays = self.stays
         if not covered:
-            self.stays.add_mark(_mark_of(event, body))
+            stays.add_mark((seq, origin, time, plate, gate, request, causes, matched, since))
+        if request is None and matched == MATCHED_NONE:
+            request = dot_cause((origin, seq))  # Else it would leave with its mark.
+        if request is not None:
+            stays.remember(request, (time, VERB_EXIT, plate, origin, seq, gate, matched, since))
 
     def _remember(self, event: Event, request: bytes | None, verb: int, plate: str) -> None:
         if request is not None:
             self.stays.remember(
                 request, (event.time, verb, plate, event.origin, event.seq, 0, 0, None)
             )
-
-    @staticmethod
-    def _exit_effect(event: Event, body: Exit) -> RequestEffect:
-        return (
-            event.time,
-            VERB_EXIT,
-            body.plate,
-            event.origin,
-            event.seq,
-            body.gate,
-            body.matched,
-            body.since,
-        )
 
     def _seal(self, event: Event, seal: Seal) -> None:
         if seal.replica not in self.record.seals:
@@ -250,8 +242,11 @@ class LotState:
 
     def root(self) -> bytes:
         """16 bytes: hash of live stays, founding, settings and greatest claims."""
-        total = self.stays.stays_sum.to_bytes(16, "big")
-        return blake2b(total + self.record.digest(), digest_size=16).digest()
+        of = self.stays.stays_sum, self.record.digest()
+        if self._root_of != of:
+            self._root_of = of
+            self._root = blake2b(of[0].to_bytes(16, "big") + of[1], digest_size=16).digest()
+        return self._root
 
     # --- snapshots -----------------------------------------------------------------------
 
@@ -385,18 +380,4 @@ def holds_void(context: CausalContext, seal: Seal) -> bool:
         context.contains(seal.replica, seq)
         for first, last in void_spans(seal)
         for seq in range(first, last + 1)
-    )
-
-
-def _mark_of(event: Event, body: Exit) -> Mark:
-    return (
-        event.seq,
-        event.origin,
-        event.time,
-        body.plate,
-        body.gate,
-        body.request,
-        body.causes,
-        body.matched,
-        body.since,
     )

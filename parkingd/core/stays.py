@@ -55,6 +55,7 @@ FLAGS_ALONE: Final[dict[StayExtra | None, StayExtra]] = {
 _pack_identity: Final = struct.Struct(">QQQH").pack
 
 _R = TypeVar("_R", Stay, Mark)
+_K = TypeVar("_K", str, bytes)
 
 
 def stay_hash(stay: Stay) -> int:
@@ -109,6 +110,15 @@ def _slot(records: tuple[_R, ...]) -> _R | tuple[_R, ...]:
     return records[0] if len(records) == 1 else records
 
 
+def _take_out(slots: dict[_K, _R | tuple[_R, ...]], key: _K, record: _R) -> None:
+    """Leave in this slot what else is there."""
+    rest = tuple([other for other in _listed(slots[key]) if other is not record])
+    if rest:
+        slots[key] = _slot(rest)
+    else:
+        del slots[key]
+
+
 class Journal:
     """What changed since it was last taken: goes to the disk with the events that did it."""
 
@@ -151,7 +161,7 @@ class Stays:
         if isinstance(entry[0], int) and plate not in self._marks:  # Nearly all are like this.
             return (entry,) if self._represents(entry) else ()
         latest = self.latest_mark_time(plate)
-        return tuple(s for s in _listed(entry) if s[2] > latest and self._represents(s))
+        return tuple([s for s in _listed(entry) if s[2] > latest and self._represents(s)])
 
     def stays_of(self, plate: str) -> tuple[Stay, ...]:
         """All stays kept of this plate, also those that a mark hides."""
@@ -166,7 +176,7 @@ class Stays:
         entry = self._marks.get(plate)
         if entry is None:
             return -1
-        return max(mark[2] for mark in _listed(entry))
+        return max([mark[2] for mark in _listed(entry)])
 
     def all_visible(self) -> Iterator[Stay]:
         """Every visible stay, in order of arrival of its plate."""
@@ -320,27 +330,24 @@ class Stays:
 
     def _remove_stay(self, stay: Stay, *, remember: bool = True) -> None:
         plate, cause = stay[3], stay_cause(stay)
-        plates = self._plates_around(stay)
-        self._uncount(plates)
-        rest = tuple(s for s in self.stays_of(plate) if s is not stay)
-        if rest:
-            self._entries[plate] = _slot(rest)
+        entries, by_cause = self._entries, self._by_cause
+        if entries[plate] is stay and by_cause[cause] is stay:  # Nearly all are alone.
+            self._uncount([plate])
+            del entries[plate], by_cause[cause]
         else:
-            del self._entries[plate]
-        others = tuple(s for s in _listed(self._by_cause[cause]) if s is not stay)
-        if others:
-            self._by_cause[cause] = _slot(others)
-        else:
-            del self._by_cause[cause]
+            plates = self._plates_around(stay)
+            self._uncount(plates)
+            _take_out(entries, plate, stay)
+            _take_out(by_cause, cause, stay)
+            self._count(plates)
         if remember:
             self.remember_record(stay)
-        self._count(plates)
         self.stay_count -= 1
         self.journal.dropped[stay[1], stay[0]] = None
 
     def add_mark(self, mark: Mark, *, save: bool = True) -> None:
         """Insert the mark of an exit: hides earlier stays of the plate, closes its causes."""
-        seq, origin, _, plate, _, _, causes = mark[:7]
+        seq, origin, _, plate, _, _, causes, _, _ = mark
         if save:
             self.journal.records.append(mark)
         plates = self._plates_of_causes(plate, causes)
@@ -360,11 +367,7 @@ class Stays:
         causes = mark[6]
         plates = self._plates_of_causes(plate, causes)
         self._uncount(plates)
-        rest = tuple(m for m in self.marks_of(plate) if m is not mark)
-        if rest:
-            self._marks[plate] = _slot(rest)
-        else:
-            del self._marks[plate]
+        _take_out(self._marks, plate, mark)
         for cause in causes:
             if self._closed[cause] == 1:
                 del self._closed[cause]
@@ -424,7 +427,7 @@ class Stays:
         return list(plates)
 
     def _plates_of_causes(self, plate: str, causes: Iterable[bytes]) -> list[str]:
-        plates = {plate: None}
+        plates = {plate: None} if plate in self._entries else {}
         for cause in causes:
             for stay in self._stays_of_cause(cause):
                 plates[stay[3]] = None
@@ -457,5 +460,5 @@ class Stays:
     ) -> None:
         origin, time, plate = record[1], record[2], record[3]
         # Of one origin the later one always saw the earlier one: that order is no guess.
-        if any(o[1] != origin and abs(o[2] - time) < self._ambiguous for o in others):
+        if others and any(o[1] != origin and abs(o[2] - time) < self._ambiguous for o in others):
             self.anomalies.append(plate)

@@ -8,7 +8,8 @@ subclass. ``what`` names the field in the refusal.
 from __future__ import annotations
 
 import re
-from typing import Final
+from functools import lru_cache
+from typing import Final, cast
 
 from parkingd.core.causal import Span
 from parkingd.core.ids import REPLICA_MAX, REQUEST_ID_BYTES, SEQ_MAX, Dot, ReplicaId
@@ -23,6 +24,9 @@ INCARNATION_MAX: Final = 2**63 - 1
 NONCE_MAX: Final = 2**64 - 1
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+
+NAMES_MAX: Final = 1_024
+"""Names of which it is remembered whether they are any: every frame has the same few."""
 
 
 def malformed(what: str) -> WireError:
@@ -65,9 +69,14 @@ def text(value: object, what: str, length_max: int = TEXT_LENGTH_MAX) -> str:
 
 def name(value: object, what: str = "name") -> str:
     """1-63 of letters, digits, dot, underscore, hyphen; the first a letter or digit."""
-    if type(value) is str and len(value) <= NAME_LENGTH_MAX and _NAME.fullmatch(value):
+    if type(value) is str and len(value) <= NAME_LENGTH_MAX and _is_name(value):
         return value
     raise malformed(what)
+
+
+@lru_cache(maxsize=NAMES_MAX)
+def _is_name(short: str) -> bool:
+    return _NAME.fullmatch(short) is not None
 
 
 def plate(value: object) -> str:
@@ -110,7 +119,11 @@ def fields(value: object, count_min: int, what: str) -> tuple[object, ...]:
 
 def request_ids(value: object, count_max: int, what: str) -> tuple[bytes, ...]:
     """An array of 16-byte ids."""
-    return tuple(binary(item, REQUEST_ID_BYTES, what) for item in array(value, count_max, what))
+    ids = array(value, count_max, what)
+    for each in ids:
+        if type(each) is not bytes or len(each) != REQUEST_ID_BYTES:
+            raise malformed(what)
+    return cast("tuple[bytes, ...]", ids)
 
 
 def dots(value: object, count_max: int, own: ReplicaId = 0) -> tuple[Dot, ...]:
@@ -123,13 +136,11 @@ def dots(value: object, count_max: int, own: ReplicaId = 0) -> tuple[Dot, ...]:
         return ()
     if len(flat) % 2:
         raise malformed("dots")
-    return tuple(
-        (
-            own if own and flat[place] == 0 else replica_id(flat[place]),
-            integer(flat[place + 1], 1, SEQ_MAX, "seq"),
-        )
-        for place in range(0, len(flat), 2)
-    )
+    pairs = []
+    for place in range(0, len(flat), 2):
+        origin = own if own and flat[place] == 0 else replica_id(flat[place])
+        pairs.append((origin, integer(flat[place + 1], 1, SEQ_MAX, "seq")))
+    return tuple(pairs)
 
 
 def intervals(value: object, upto: int, count_max: int) -> tuple[Span, ...]:

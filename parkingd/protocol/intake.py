@@ -213,11 +213,11 @@ class Intake:
 
     def _may_page(self) -> bool:
         replica = self._shared.replica
-        return bool(self._pages) and (replica.durable_seq >= replica.own_seq or replica.failing)
+        return replica.durable_seq >= replica.own_seq or replica.failing
 
     def send_pages(self) -> None:
         """One page of every long answer."""
-        if not self._may_page():
+        if not self._pages or not self._may_page():
             return
         going_on: list[tuple[int, Iterator[Page], Page]] = []
         for handle, pages, page in self._pages:
@@ -229,7 +229,7 @@ class Intake:
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When to look again, monotonic milliseconds."""
-        if self._may_page():
+        if self._pages and self._may_page():
             return now_ms
         if self._waiting:
             return min(now_ms + RETRY_MS, *(deadline_ms for _, _, deadline_ms in self._waiting))

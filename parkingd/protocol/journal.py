@@ -144,9 +144,11 @@ class Journal:
         wall_ms = self._wall_ms(now)
         latest_ms = wall_ms + AHEAD_MS_MAX
         name_of = self._replica.state.record.name_of
-        names = {origin: name_of(origin) for origin in {event.origin for event in events}}
+        before, name = None, ""
         add, make, number = self._new.append, Occurrence._make, self.used_seq
         for origin, seq, time, body in events:
+            if origin != before:
+                before, name = origin, name_of(origin)
             type_, plate, gate, request, detail = _told(body, time)
             if type_ == "lot_founded":
                 self._look_at_settings(is_early=True)
@@ -157,7 +159,7 @@ class Journal:
                 at_ms = wall_ms
             number += 1
             reason = body.reason or None if isinstance(body, Setting) else None
-            fields = (number, at_ms, type_, plate, gate, names[origin], origin, seq, reason)
+            fields = (number, at_ms, type_, plate, gate, name, origin, seq, reason)
             add(make((*fields, request, detail)))
         self.used_seq = number
         self._look_at_cars(now)

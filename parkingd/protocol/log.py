@@ -222,6 +222,8 @@ class EventLog:
         Behind: it lacks something that is not in this log (any more). Every origin gets the same
         share of the budget, so that a busy one does not starve the others.
         """
+        if peer.covers(holder):
+            return (), False, False
         wanted = []
         behind = False
         for origin in holder.replicas():

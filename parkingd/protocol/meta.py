@@ -15,6 +15,7 @@ from parkingd.core.state import LotState
 from parkingd.protocol.codec import (
     pack_context,
     pack_small,
+    pack_vector,
     unpack_context_untrusted,
     unpack_small_untrusted,
 )
@@ -49,6 +50,13 @@ def load_meta(meta: dict[str, bytes], state: LotState, log: EventLog) -> None:
             state.record.absorb(event)
 
 
+def pack_held(context: CausalContext) -> bytes:
+    """All that a batch covers."""
+    if context.intervals:
+        return pack_context(context.parts())
+    return pack_vector(context.vector)
+
+
 def pack_early(early: Iterable[Dot]) -> bytes:
     """Dots that came before what they close."""
     return _framed(_pack_dots(early))
@@ -56,7 +64,7 @@ def pack_early(early: Iterable[Dot]) -> bytes:
 
 def pack_floors(floors: dict[ReplicaId, int]) -> bytes:
     """Up to where the log of each replica was let go."""
-    return pack_context([(origin, upto, ()) for origin, upto in sorted(floors.items())])
+    return pack_vector(floors)
 
 
 def pack_lot(record: LotRecord) -> bytes:

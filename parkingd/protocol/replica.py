@@ -29,12 +29,11 @@ from parkingd.core.state import (
 )
 from parkingd.errors import WireError
 from parkingd.protocol.codec import (
-    pack_context,
     pack_event,
     pack_record,
     pack_request,
+    unpack_effects_untrusted,
     unpack_event_untrusted,
-    unpack_request_untrusted,
     unpack_rows_untrusted,
 )
 from parkingd.protocol.effects import Occurrence, Persist, StoredState
@@ -52,6 +51,7 @@ from parkingd.protocol.meta import (
     load_meta,
     pack_early,
     pack_floors,
+    pack_held,
     pack_id,
     pack_lot,
 )
@@ -103,8 +103,9 @@ class Replica:
                 self.log.add(run.origin, run.first + offset, packed)
         for record in unpack_rows_untrusted([packed for _, _, packed in stored.records]):
             add_record(state.stays, record, save=False)
-        for request, packed in stored.requests:
-            state.stays.requests[request] = unpack_request_untrusted(packed)
+        effects = unpack_effects_untrusted([packed for _, packed in stored.requests])
+        requests = (request for request, _ in stored.requests)
+        state.stays.requests.update(zip(requests, effects, strict=True))
         rows = unpack_rows_untrusted([packed for _, packed in stored.pending])
         self.pending.update(zip((number for number, _ in stored.pending), rows, strict=True))
         self.own_seq = self.durable_seq = state.context.highest(self.id)
@@ -275,7 +276,7 @@ class Replica:
     @property
     def is_empty(self) -> bool:
         """Nothing of the lot is here but own events: a snapshot may be streamed into this."""
-        return self.state.context.replicas() in ([], [self.id]) and self.own_seq <= 1
+        return self.own_seq <= 1 and self.state.context.replicas() in ([], [self.id])
 
     def hold_commits(self) -> None:
         """A snapshot is being joined: nothing commits before `release_commits`."""
@@ -364,9 +365,9 @@ class Replica:
             open_ended=self._open_ended,
             runs=_as_runs(self._runs),
             floors=tuple(self._floors.items()),
-            records=tuple((r[1], r[0], pack_record(r)) for r in journal.records),
+            records=tuple([(r[1], r[0], pack_record(r)) for r in journal.records]),
             dropped=tuple(journal.dropped),
-            requests=tuple((request, pack_request(e)) for request, e in journal.requests),
+            requests=tuple([(request, pack_request(e)) for request, e in journal.requests]),
             expired=tuple(journal.expired),
             journal=lines,
             journal_before=forget_before,
@@ -386,7 +387,7 @@ class Replica:
     def _meta(self) -> tuple[tuple[str, bytes], ...]:
         state = self.state
         meta = [
-            (META_CONTEXT, pack_context(state.context.parts())),
+            (META_CONTEXT, pack_held(state.context)),
             (META_HYBRID, state.clock.last.to_bytes(8, "big")),
         ]
         if state.stays.early or self._had_early:
@@ -407,6 +408,9 @@ class Replica:
 
 def _as_runs(events: list[tuple[ReplicaId, int, bytes]]) -> tuple[Run, ...]:
     """Consecutive events of one origin become one run, in order of arrival."""
+    if len(events) == 1:
+        origin, first, alone = events[0]
+        return (Run(origin, first, (alone,)),)
     runs: list[Run] = []
     origin, first, packed = 0, 0, list[bytes]()
     for event_origin, seq, event in events:

@@ -89,12 +89,12 @@ def flat_dots(dots: tuple[Dot, ...], own: ReplicaId = 0) -> tuple[int, ...]:
     """The flat form of dots; see `checks.dots`."""
     if not dots:
         return ()
-    return tuple(number for origin, seq in dots for number in (0 if origin == own else origin, seq))
+    return tuple([n for origin, seq in dots for n in (0 if origin == own else origin, seq)])
 
 
 def flat_spans(spans: tuple[Span, ...]) -> tuple[int, ...]:
     """The flat form of intervals; see `checks.intervals`."""
-    return tuple(number for span in spans for number in span) if spans else ()
+    return tuple([number for span in spans for number in span]) if spans else ()
 
 
 def _enter_fields(origin: ReplicaId, time: int, body: Enter) -> Fields:
@@ -176,17 +176,11 @@ def _found(fields: Fields, _: ReplicaId) -> Found:
 
 
 def _exit_fields(body: Exit, origin: ReplicaId) -> Fields:
-    head = (
-        body.plate,
-        body.gate,
-        body.request,
-        flat_dots(body.covers, origin),
-        body.causes,
-        body.matched,
-    )
-    if body.raw is not None:
-        return (*head, body.since, body.raw)
-    return (*head, body.since) if body.since is not None else head
+    plate, gate, request, covers, causes, matched, since, raw = body
+    head = (plate, gate, request, flat_dots(covers, origin), causes, matched)
+    if raw is not None:
+        return (*head, since, raw)
+    return (*head, since) if since is not None else head
 
 
 def _exit(fields: Fields, origin: ReplicaId) -> Exit:

@@ -3,6 +3,9 @@
 A kind number is never used again for anything else. New fields are appended: a reader takes an
 array that is longer than it knows and refuses a shorter one. What several messages carry is in
 `wire_parts`, the messages of a snapshot are in `wire_snapshots`.
+
+Named tuples whose fields are those of their array are packed as they are: runs, suspicions
+and fences.
 """
 
 from __future__ import annotations
@@ -65,7 +68,7 @@ def _hello_fields(message: Hello) -> Fields:
         message.ephemeral,
         message.version,
         message.founded,
-        tuple((peer.host, peer.port) for peer in message.peers),
+        tuple([(peer.host, peer.port) for peer in message.peers]),
     )
 
 
@@ -99,37 +102,29 @@ def _refused(fields: Fields) -> Refused:
 
 
 def _heartbeat_fields(message: Heartbeat) -> Fields:
-    suspicions = message.suspicions
-    fields = (
-        message.beat,
-        message.head,
-        message.wall_ms,
-        message.refutation,
-        message.leaving,
-        tuple((s.name, s.incarnation, s.refutation, s.refused) for s in suspicions)
-        if suspicions
-        else (),
-        None if message.gates is None else _flat(message.gates),
-    )
-    return (*fields, _flat(message.contested)) if message.contested else fields
+    beat, head, wall, refutation, leaving, suspicions, gates, contested = message
+    flat = _flat(gates) if gates else gates
+    fields = (beat, head, wall, refutation, leaving, suspicions, flat)
+    return (*fields, _flat(contested)) if contested else fields
 
 
 def _heartbeat(fields: Fields) -> Heartbeat:
     integer = checks.integer
+    beat, head, wall, refutation, leaving, suspicions, gates = fields[:7]
     return Heartbeat(
-        integer(fields[0], 0, SEQ_MAX, "beat"),
-        integer(fields[1], 0, SEQ_MAX, "head"),
-        integer(fields[2], 0, checks.WALL_MS_MAX, "wall"),
-        integer(fields[3], 0, SEQ_MAX, "refutation"),
-        checks.boolean(fields[4], "leaving"),
-        tuple(map(_suspicion, checks.array(fields[5], SUSPICIONS_MAX, "suspicions"))),
-        _served_gates(fields[6]),
+        integer(beat, 0, SEQ_MAX, "beat"),
+        integer(head, 0, SEQ_MAX, "head"),
+        integer(wall, 0, checks.WALL_MS_MAX, "wall"),
+        integer(refutation, 0, SEQ_MAX, "refutation"),
+        checks.boolean(leaving, "leaving"),
+        _suspicions(suspicions) if suspicions != () else (),
+        _served_gates(gates) if gates != () else (),
         _contested_gates(fields[7]) if len(fields) > 7 else (),
     )
 
 
 def _flat(pairs: Iterable[tuple[int, int | str]]) -> Fields:
-    return tuple(value for pair in pairs for value in pair)
+    return tuple([value for pair in pairs for value in pair])
 
 
 def _contested_gates(value: object) -> tuple[tuple[int, str], ...]:
@@ -146,17 +141,28 @@ def _served_gates(value: object) -> tuple[tuple[int, int], ...] | None:
     flat = checks.array(value, 2 * GATES_MAX, "gates")
     if len(flat) % 2:
         raise checks.malformed("gates")
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return tuple([(wire_parts.gate(gate), wire_parts.epoch(epoch)) for gate, epoch in pairs])
+    served = []
+    for place in range(0, len(flat), 2):
+        gate, epoch = flat[place], flat[place + 1]
+        if type(gate) is not int or not 1 <= gate <= GATES_MAX:
+            raise checks.malformed("gate")
+        if type(epoch) is not int or not 0 <= epoch <= SEQ_MAX:
+            raise checks.malformed("epoch")
+        served.append((gate, epoch))
+    return tuple(served)
+
+
+def _suspicions(value: object) -> tuple[Suspicion, ...]:
+    return tuple(map(_suspicion, checks.array(value, SUSPICIONS_MAX, "suspicions")))
 
 
 def _suspicion(value: object) -> Suspicion:
-    fields = checks.fields(value, 4, "suspicion")
+    name, incarnation, refutation, refused = checks.fields(value, 4, "suspicion")[:4]
     return Suspicion(
-        checks.name(fields[0]),
-        checks.integer(fields[1], 0, checks.INCARNATION_MAX, "incarnation"),
-        checks.integer(fields[2], 0, SEQ_MAX, "refutation"),
-        checks.boolean(fields[3], "refused"),
+        checks.name(name),
+        checks.integer(incarnation, 0, checks.INCARNATION_MAX, "incarnation"),
+        checks.integer(refutation, 0, SEQ_MAX, "refutation"),
+        checks.boolean(refused, "refused"),
     )
 
 
@@ -169,7 +175,7 @@ def _goodbye(fields: Fields) -> Goodbye:
 
 
 def _delta_fields(message: Delta) -> Fields:
-    return (wire_parts.runs_fields(message.runs),)
+    return (message.runs,)
 
 
 def _delta(fields: Fields) -> Delta:
@@ -200,7 +206,7 @@ def _pull_reply_fields(message: PullReply) -> Fields:
     return (
         message.nonce,
         message.lot,
-        wire_parts.runs_fields(message.runs),
+        message.runs,
         message.more,
         message.behind,
         wire_parts.context_fields(message.context),

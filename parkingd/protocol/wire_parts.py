@@ -6,10 +6,11 @@ narrows an untrusted value raises WireError and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, cast
 
 from parkingd.core.causal import Part
-from parkingd.core.ids import SEQ_MAX, ReplicaId
+from parkingd.core.ids import REPLICA_MAX, SEQ_MAX, ReplicaId
 from parkingd.protocol import checks
 from parkingd.protocol.limits import GATES_MAX, INTERVALS_MAX, REPLICAS_MAX
 from parkingd.protocol.messages import Address, ContextWire, Run
@@ -46,20 +47,20 @@ def root(value: object) -> bytes:
     raise checks.malformed("root")
 
 
-def context_fields(context: ContextWire) -> Fields:
+def context_fields(context: Iterable[Part]) -> Fields:
     """The array of a context."""
-    return tuple(map(part_fields, context))
+    return tuple([part_fields(part) if part[2] else part[:2] for part in context])
 
 
 def context_of(value: object) -> ContextWire:
     """A context from its array. Raises WireError."""
-    parts = [part(each) for each in checks.array(value, REPLICAS_MAX, "context")]
+    parts = tuple(map(part, checks.array(value, REPLICAS_MAX, "context")))
     before = 0
     for origin, _, _ in parts:
         if origin <= before:
             raise checks.malformed("context")
         before = origin
-    return tuple(parts)
+    return parts
 
 
 def part_fields(part: Part) -> Fields:
@@ -70,11 +71,16 @@ def part_fields(part: Part) -> Fields:
 
 def part(value: object) -> Part:
     """What is held of one origin."""
-    fields = checks.fields(value, 2, "context")
-    origin, upto = checks.replica_id(fields[0]), checks.integer(fields[1], 0, SEQ_MAX, "context")
-    if len(fields) == 2:
+    if type(value) is not tuple or len(value) < 2:
+        raise checks.malformed("context")
+    origin, upto = value[:2]
+    if type(origin) is not int or not 1 <= origin <= REPLICA_MAX:
+        raise checks.malformed("replica")
+    if type(upto) is not int or not 0 <= upto <= SEQ_MAX:
+        raise checks.malformed("context")
+    if len(value) == 2:
         return origin, upto, ()
-    return origin, upto, checks.intervals(fields[2:], upto, INTERVALS_MAX)
+    return origin, upto, checks.intervals(value[2:], upto, INTERVALS_MAX)
 
 
 def address(value: object) -> Address:
@@ -101,11 +107,6 @@ def epoch(value: object) -> int:
 def owner(value: object) -> str:
     """A name, or nothing: nobody is known."""
     return "" if value == "" else checks.name(value)
-
-
-def runs_fields(runs: tuple[Run, ...]) -> Fields:
-    """The array of some runs."""
-    return tuple((run.origin, run.first, run.events) for run in runs)
 
 
 def runs(value: object) -> tuple[Run, ...]:

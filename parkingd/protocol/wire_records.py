@@ -90,10 +90,16 @@ def records_of(groups: object) -> list[Record]:
     return records
 
 
-def request_of(row: object) -> RequestEffect:
-    """The remembered effect of one row. Raises WireError."""
-    fields = checks.fields(row, EFFECT_FIELDS, "request")
-    return _effects(tuple((field,) for field in fields[:EFFECT_FIELDS]))[0]
+def effects_of_rows(rows: object) -> list[RequestEffect]:
+    """The remembered effects of an array of rows, which is not empty. Raises WireError."""
+    columns = zip(
+        *[
+            checks.fields(row, EFFECT_FIELDS, "request")[:EFFECT_FIELDS]
+            for row in checks.array(rows, CHUNK_RECORDS_MAX, "requests")
+        ],
+        strict=True,
+    )
+    return _effects(tuple(columns))
 
 
 def request_columns(requests: Sequence[tuple[bytes, RequestEffect]]) -> Column:

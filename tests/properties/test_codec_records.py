@@ -171,9 +171,9 @@ def test_more_rows_than_a_chunk_may_hold_are_read_from_the_disk() -> None:
         codec.unpack_records_untrusted(codec.pack_records(held))
 
 
-@given(effects)
-def test_a_remembered_request_comes_back_as_it_was(effect: RequestEffect) -> None:
-    assert codec.unpack_request_untrusted(codec.pack_request(effect)) == effect
+@given(st.lists(effects, max_size=6))
+def test_effects_packed_one_by_one_come_back_as_they_were(held: list[RequestEffect]) -> None:
+    assert codec.unpack_effects_untrusted([codec.pack_request(effect) for effect in held]) == held
 
 
 @given(request_lists)
@@ -202,7 +202,7 @@ UNPACKERS: dict[str, Callable[[bytes], object]] = {
     "record": lambda packed: codec.pack_record(codec.unpack_record_untrusted(packed)),
     "rows": lambda packed: codec.unpack_rows_untrusted([packed]),
     "records": lambda packed: codec.pack_records(codec.unpack_records_untrusted(packed)),
-    "request": lambda packed: codec.pack_request(codec.unpack_request_untrusted(packed)),
+    "request": lambda packed: codec.unpack_effects_untrusted([packed]),
     "requests": lambda packed: codec.pack_requests(codec.unpack_requests_untrusted(packed)),
     "context": lambda packed: codec.pack_context(codec.unpack_context_untrusted(packed)),
 }

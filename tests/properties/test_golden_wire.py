@@ -166,7 +166,7 @@ def test_golden_records_still_mean_the_same() -> None:
     assert codec.unpack_record_untrusted(golden["record/stay"]) == STAY
     assert codec.unpack_record_untrusted(golden["record/mark"]) == MARK
     assert codec.unpack_records_untrusted(golden["records"]) == [STAY, PLAIN_STAY, MARK]
-    assert codec.unpack_request_untrusted(golden["request"]) == EFFECT
+    assert codec.unpack_effects_untrusted([golden["request"]]) == [EFFECT]
     assert codec.unpack_requests_untrusted(golden["requests"]) == [(CAUSE, EFFECT)]
     assert codec.unpack_small_untrusted([golden["small"]]) == [
         ev.Event(REPLICA, 8, TIME, BODIES[0])

@@ -18,7 +18,7 @@ members and of cars that ask is judged in `owners`, `deaths` and `admissions`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from parkingd.core.causal import CausalContext, Span
 from parkingd.core.events import Claim, Enter, Event, Exit, Seal, Setting
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from parkingd.protocol.node import Node
     from tests.sim.cluster import Cluster
     from tests.sim.machine import Machine
+
+
+LEARNED: Final = (Claim, Setting)
+"""Kinds of events that decide about gates."""
 
 
 class Carried(NamedTuple):
@@ -90,23 +94,24 @@ class Checkers:
 
     def before_effects(self, machine: Machine, effects: Effects) -> None:
         """What the verb minted becomes known; what it lets out is checked."""
-        for batch in effects.persist:
+        persist, outgoing, replies, notices, occurrences, _ = effects
+        for batch in persist:
             if batch.wipe:
                 self._forget(machine)
             for run in batch.runs:
                 self._see_run(machine, run, to_disk=True)
-        for outgoing in effects.outgoing:
-            if isinstance(outgoing, Publish):
-                self._check_message(machine, outgoing.message)
-            elif isinstance(outgoing, Send):
-                self._check_message(machine, outgoing.message)
-                self.admissions.sent(machine, outgoing)
-        for reply in effects.replies:
+        for each in outgoing:
+            if isinstance(each, Publish):
+                self._check_message(machine, each.message)
+            elif isinstance(each, Send):
+                self._check_message(machine, each.message)
+                self.admissions.sent(machine, each)
+        for reply in replies:
             self._check_reply(machine, reply)
-        if effects.occurrences:
-            self.tellings.told(machine, effects.occurrences)
-        if effects.notices:
-            self.deaths.noticed(machine, effects.notices)
+        if occurrences:
+            self.tellings.told(machine, occurrences)
+        if notices:
+            self.deaths.noticed(machine, notices)
 
     def after_verb(self, machine: Machine, node: Node) -> None:
         """The view must follow from the context."""
@@ -134,8 +139,9 @@ class Checkers:
                 raise Violation(
                     "context", f"{machine.name} forgot {short(origin)} above {upto}, had {before}"
                 )
-            for seq in range(before + 1, upto + 1):
-                self._new_dot(machine, context, origin, seq, plates)
+            if upto > before:
+                for seq in range(before + 1, upto + 1):
+                    self._new_dot(machine, context, origin, seq, plates)
         if context.intervals != view.intervals:
             for origin, spans in context.intervals.items():
                 known = {
@@ -147,8 +153,7 @@ class Checkers:
                     for seq in range(first, last + 1):
                         if seq not in known:
                             self._new_dot(machine, context, origin, seq, plates)
-        for origin in context.vector:
-            self._check_lot(machine, origin)
+        self._check_lot(machine, context)
         return plates
 
     def _new_dot(
@@ -168,19 +173,19 @@ class Checkers:
                 f"{machine.name} holds {dot_text((origin, seq))}, which nobody minted",
                 dot_text((origin, seq)),
             )
-        if isinstance(event.body, Claim | Setting) and self.history.holds(context, origin, seq):
+        if isinstance(event.body, LEARNED) and self.history.holds(context, origin, seq):
             self.owners.learned(machine, event)
         for plate in self.history.plates_of(event):
             plates[plate] = None
 
-    def _check_lot(self, machine: Machine, origin: ReplicaId) -> None:
+    def _check_lot(self, machine: Machine, context: CausalContext) -> None:
         node = machine.node
         lot = node.lot if node is not None else None
         if lot is None:
             return
-        known = self.lot_of.setdefault(origin, lot)
-        if known != lot:
-            raise Violation("lot", f"{machine.name} mixes in {short(origin)} of another lot")
+        for origin in context.vector:
+            if self.lot_of.setdefault(origin, lot) != lot:
+                raise Violation("lot", f"{machine.name} mixes in {short(origin)} of another lot")
 
     def check_plate(self, machine: Machine, node: Node, plate: str) -> None:
         """One plate of one node against the reference function."""
@@ -281,19 +286,19 @@ class Checkers:
             self._must_be_durable(machine, message.head, "a heartbeat")
             self.deaths.beat(machine, message)
             return
-        kind = type(message).__name__
+        what = f"a {type(message).__name__}"
         for run in getattr(message, "runs", ()):
             self._see_run(machine, run, to_disk=False)
         for context in (getattr(message, "context", None), getattr(message, "durable", None)):
             if context is not None:
-                self._check_context(machine, context, f"a {kind}")
+                self._check_context(machine, context, what)
         match message:
             case messages.SnapshotRequest():
-                self._must_be_durable(machine, message.join_seq, f"a {kind}")
+                self._must_be_durable(machine, message.join_seq, what)
             case messages.Goodbye():
-                self._must_be_durable(machine, message.final_seq, f"a {kind}")
+                self._must_be_durable(machine, message.final_seq, what)
             case messages.FenceReport():
-                self._check_context(machine, (message.held,), f"a {kind}")
+                self._check_context(machine, (message.held,), what)
             case _:
                 pass
 

@@ -65,9 +65,9 @@ class Cluster:
         self.streams = Streams(options.seed)
         self.trace = trace
         self.time_ms = 0
-        self.steps = 0
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
+        """Events that were ever put into the heap."""
         self._dice = self.streams.stream("cluster")
         self._handles = 0
         self._waiting: dict[int, tuple[Machine, Callable[[Machine, Reply], None]]] = {}
@@ -117,13 +117,16 @@ class Cluster:
         self._count += 1
         heapq.heappush(self._heap, (time_ms, self._count, act, values))
 
+    @property
+    def steps(self) -> int:
+        """How much has happened so far, in events."""
+        return self._count - len(self._heap)
+
     def run(self, until_ms: int) -> None:
         """Let everything happen that is due up to and with this time."""
         heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= until_ms:
-            time_ms, _, act, values = pop(heap)
-            self.time_ms = time_ms
-            self.steps += 1
+            self.time_ms, _, act, values = pop(heap)
             act(*values)
         self.time_ms = until_ms
 
@@ -360,9 +363,14 @@ class Cluster:
             if machine.node is not node:
                 return
         self.checkers.after_verb(machine, node)
-        wake_ms = machine.clock.virtual_ms(node.next_deadline())
-        if wake_ms <= self.time_ms:
-            wake_ms = self.time_ms + 1
+        due_ms = node.next_deadline()
+        if due_ms != machine.due_ms:
+            self._set_alarm(machine, due_ms)
+
+    def _set_alarm(self, machine: Machine, due_ms: int) -> None:
+        """It shall not ring later than at this deadline, and not now."""
+        machine.due_ms = due_ms
+        wake_ms = max(machine.clock.virtual_ms(due_ms), self.time_ms + 1)
         if machine.wake_ms < 0 or wake_ms < machine.wake_ms:
             machine.wake_ms = wake_ms
             self.at(wake_ms, self._wake, machine, machine.process, wake_ms)
@@ -372,7 +380,7 @@ class Cluster:
         if node is None or machine.process != process or machine.wake_ms != wake_ms:
             return
         if machine.paused:
-            machine.wake_ms = -1
+            machine.wake_ms, machine.due_ms = -1, None
             return
         due_ms = machine.clock.virtual_ms(node.next_deadline())
         if due_ms > self.time_ms:
@@ -380,7 +388,7 @@ class Cluster:
             self.at(due_ms, self._wake, machine, process, due_ms)
             return
         if machine.slow_ms:
-            machine.wake_ms = self.time_ms + machine.slow_ms
+            machine.wake_ms, machine.due_ms = self.time_ms + machine.slow_ms, None
             self.at(machine.wake_ms, self._tick, machine, process)
             return
         self._tick(machine, process)
@@ -389,7 +397,7 @@ class Cluster:
         node = machine.node
         if node is None or machine.process != process or machine.paused:
             return
-        machine.wake_ms = -1
+        machine.wake_ms, machine.due_ms = -1, None
         node.tick(machine.clock.now(self.time_ms))
         self._settle(machine)
 

@@ -101,20 +101,11 @@ class Deaths:
 
     def accused(self, machine: Machine, sender: Sender, beat: Heartbeat) -> None:
         """A heartbeat with accusations is about to be read."""
-        node = machine.node
-        assert node is not None
-        member = node._shared.members.get(sender.name)
-        is_read = (
-            member is not None
-            and (member.replica, member.incarnation) == (sender.replica, sender.incarnation)
-            and member.state is not MemberState.LEFT
-            and member.beat < beat.beat
-            and sender.replica not in node.state.record.fences
-        )
-        if not is_read:
-            return
+        name, incarnation = machine.name, machine.incarnation
         for suspicion in beat.suspicions:
-            if (suspicion.name, suspicion.incarnation) == (machine.name, machine.incarnation):
+            if suspicion.name != name or suspicion.incarnation != incarnation:
+                continue
+            if _is_read(machine, sender, beat):
                 known = self._to_refute.get(machine.index, -1)
                 self._to_refute[machine.index] = max(known, suspicion.refutation)
 
@@ -155,3 +146,17 @@ class Deaths:
         self._to_refute.pop(machine.index, None)
         for key in [key for key in self._accused_ms if key[0] == machine.index]:
             del self._accused_ms[key]
+
+
+def _is_read(machine: Machine, sender: Sender, beat: Heartbeat) -> bool:
+    """Whether this node will not drop the heartbeat: it is of a member and new."""
+    node = machine.node
+    assert node is not None
+    member = node._shared.members.get(sender.name)
+    return (
+        member is not None
+        and (member.replica, member.incarnation) == (sender.replica, sender.incarnation)
+        and member.state is not MemberState.LEFT
+        and member.beat < beat.beat
+        and sender.replica not in node.state.record.fences
+    )

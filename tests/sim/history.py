@@ -158,15 +158,16 @@ class History:
 
     def is_candidate(self, context: CausalContext, stay: KnownStay) -> bool:
         """In the context, not covered, later than every exit of its plate, its cause open."""
-        if not self.holds(context, stay.origin, stay.seq):
+        origin, seq, time, plate, cause = stay
+        if not self.holds(context, origin, seq):
             return False
-        for dot in self.coverers.get((stay.origin, stay.seq), ()):
-            if self.holds(context, *dot):
+        for by, number in self.coverers.get((origin, seq), ()):
+            if self.holds(context, by, number):
                 return False
-        for event in self.exits.get(stay.plate, ()):
-            if event.time >= stay.time and self.holds(context, event.origin, event.seq):
+        for event in self.exits.get(plate, ()):
+            if event.time >= time and self.holds(context, event.origin, event.seq):
                 return False
-        return not self.is_closed(context, stay.cause)
+        return not (cause in self.closers and self.is_closed(context, cause))
 
     def is_closed(self, context: CausalContext, cause: bytes) -> bool:
         """Whether an exit of this context closes the cause.
@@ -236,8 +237,8 @@ class History:
 
 def covers_of(event: Event) -> tuple[Dot, ...]:
     """The dots that this event closes."""
-    body = event.body
-    return body.covers if isinstance(body, Enter | Exit | Removal | Correction) else ()
+    covers: tuple[Dot, ...] = getattr(event.body, "covers", ())
+    return covers
 
 
 def sealed_in(seal: Seal, seq: int) -> bool:

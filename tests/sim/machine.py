@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from parkingd.protocol.messages import Address, Route, Sender
+from parkingd.protocol.messages import Address, Sender
 from parkingd.protocol.node import Node
 from parkingd.protocol.settings import NodeSettings
 from tests.sim.clock import MachineClock
@@ -54,9 +54,11 @@ class Machine:
         self.slow_ms = 0
         self.inbox: deque[Callable[[], None]] = deque()
         self.wake_ms = -1
+        """When the alarm rings; less than 0: none is set."""
+        self.due_ms: int | None = None
+        """The deadline of the node that the alarm was last compared with."""
         self.committing = False
-        self._senders: dict[Address | Route | None, Sender] = {}
-        self.route = make_route(index, 0, self.address.host)
+        self._speak()
 
     @property
     def name(self) -> str:
@@ -68,13 +70,14 @@ class Machine:
         """A process runs and is not paused."""
         return self.node is not None and not self.paused
 
-    def sender(self, link: Address | Route | None) -> Sender:
-        """Who speaks, and which way it came; one object per link and process."""
-        known = self._senders.get(link)
-        if known is None:
-            known = Sender(self.name, self.replica, self.incarnation, link)
-            self._senders[link] = known
-        return known
+    def _speak(self) -> None:
+        """Who its process is to others, by the way that a message of it comes: heard on SUB, a
+        request at a ROUTER, an answer on a DEALER."""
+        name, replica, incarnation = self.name, self.replica, self.incarnation
+        route = make_route(self.index, self.process, self.address.host)
+        self.publishing = Sender(name, replica, incarnation, None)
+        self.asking = Sender(name, replica, incarnation, route)
+        self.answering = Sender(name, replica, incarnation, self.address)
 
     def begin(self, node: Node, *, time_ms: int, replica: int, incarnation: int) -> None:
         """A new process with nothing in its sockets."""
@@ -87,10 +90,10 @@ class Machine:
         self.incarnation = incarnation
         self.durable_seq = node.durable_seq
         self.storage_failing = False
-        self.route = make_route(self.index, self.process, self.address.host)
-        self._senders.clear()
+        self._speak()
         self.subscriptions.clear()
         self.paused = False
         self.inbox.clear()
         self.wake_ms = -1
+        self.due_ms = None
         self.committing = False

@@ -70,6 +70,8 @@ class Network:
         self._broken = [0] * options.nodes
         self._mended_ms = [[ALWAYS_MS] * options.nodes for _ in range(options.nodes)]
         """When each link that is up came up."""
+        self._linked: dict[frozenset[int], int | None] = {}
+        """What `linked_since_ms` said since a link came or went last."""
         self.deaf = 0
         """Bit set of who gets no frame with events in it."""
         self.sent = 0
@@ -102,6 +104,7 @@ class Network:
         self._link()
 
     def _link(self) -> None:
+        self._linked.clear()
         for source, before in enumerate(self.cuts):
             cut = self._parted[source] | self._broken[source]
             for target in range(len(self.cuts)):
@@ -119,23 +122,37 @@ class Network:
             return 0
         return self._cluster.time_ms - self._mended_ms[source][target]
 
+    def linked_since_ms(self, machines: frozenset[int]) -> int | None:
+        """When the last of the links among these came up; None while one is cut."""
+        if machines not in self._linked:
+            self._linked[machines] = self._last_link_ms(machines)
+        return self._linked[machines]
+
+    def _last_link_ms(self, machines: frozenset[int]) -> int | None:
+        last_ms = ALWAYS_MS
+        for source in machines:
+            for target in machines - {source}:
+                if self.is_cut(source, target):
+                    return None
+                last_ms = max(last_ms, self._mended_ms[source][target])
+        return last_ms
+
     # --- sending ----------------------------------------------------------------------------
 
     def publish(self, source: Machine, message: Message) -> None:
         """To every process that subscribed to this node."""
         cluster = self._cluster
-        time_ms = cluster.time_ms
+        time_ms, host = cluster.time_ms, source.address.host
         decoded: Message | None = None
-        sender = source.sender(None)
         for target in cluster.machines:
-            ready_ms = target.subscriptions.get(source.address.host)
+            ready_ms = target.subscriptions.get(host)
             if ready_ms is None or ready_ms > time_ms:
                 continue
             if ready_ms < source.started_ms and time_ms < source.started_ms + RECONNECT_MS:
                 continue  # The subscription outlived the old process and is still reconnecting.
             if decoded is None:
                 decoded = self._over_the_wire(source, message)
-            self._carry(source, target, ANY_PROCESS, sender, decoded)
+            self._carry(source, target, ANY_PROCESS, source.publishing, decoded)
 
     def send(self, source: Machine, to: Address | Route, message: Message) -> None:
         """A request to an address, or an answer along a route."""
@@ -144,25 +161,22 @@ class Network:
             target = cluster.at_host(to.host)
             if target is None or to.port != ROUTER_PORT:
                 return
-            link: Address | Route = source.route
-            process = ANY_PROCESS
+            process, sender = ANY_PROCESS, source.asking
         else:
             index, process = route_of(to)
-            target = cluster.machines[index]
-            link = source.address
-        decoded = self._over_the_wire(source, message)
-        self._carry(source, target, process, source.sender(link), decoded)
+            target, sender = cluster.machines[index], source.answering
+        self._carry(source, target, process, sender, self._over_the_wire(source, message))
 
     def _over_the_wire(self, source: Machine, message: Message) -> Message:
+        cluster = self._cluster.name
         frame = codec.encode(
             message,
-            cluster=self._cluster.name,
+            cluster=cluster,
             name=source.name,
             replica=source.replica,
             incarnation=source.incarnation,
         )
-        decoded = codec.decode_untrusted(frame, cluster=self._cluster.name)
-        return decoded.message
+        return codec.decode_untrusted(frame, cluster=cluster).message
 
     def _carry(
         self, source: Machine, target: Machine, process: int, sender: Sender, message: Message
@@ -172,8 +186,7 @@ class Network:
         if self._loss and dice() < self._loss:
             self.lost += 1
             return
-        cluster = self._cluster
-        at, arrive = cluster.at, self._arrive
+        cluster, arrive = self._cluster, self._arrive
         at_ms = cluster.time_ms + self._delay_ms()
         if not self._reorder or dice() >= self._reorder:
             latest = self._latest[source.index][target.index]
@@ -182,13 +195,14 @@ class Network:
                 at_ms = latest[kind]
             else:
                 latest[kind] = at_ms
-        at(at_ms, arrive, source, target, process, sender, message)
+        cluster.at(at_ms, arrive, source, target, process, sender, message)
         if self._duplication and dice() < self._duplication:
-            at(at_ms + int(dice() * 50), arrive, source, target, process, sender, message)
+            again_ms = at_ms + int(dice() * 50)
+            cluster.at(again_ms, arrive, source, target, process, sender, message)
         if self._replay and dice() < self._replay:
             late_ms = int(dice() * self._replay_ms_max)
             heard = target.process if process == ANY_PROCESS else process
-            at(at_ms + late_ms, arrive, source, target, heard, sender, message)
+            cluster.at(at_ms + late_ms, arrive, source, target, heard, sender, message)
 
     def _delay_ms(self) -> int:
         """At least the base, and then as waiting times are distributed: exponentially."""
@@ -205,14 +219,14 @@ class Network:
             if isinstance(sender.link, Route) and self._dice.random() < 0.02:
                 self._fail(source, target, LinkFailure.TIMEOUT, 1_000)
             return
-        if self.deaf >> target.index & 1 and _has_events(message):
+        if self.deaf and self.deaf >> target.index & 1 and _has_events(message):
             self.lost += 1
             return
         if target.node is None:
             if isinstance(sender.link, Route) and self._dice.random() < 0.5:
                 self._refuse(source, target, 2)
             return
-        if process != target.process and process != ANY_PROCESS:
+        if process != ANY_PROCESS and process != target.process:
             return
         self._cluster.deliver(target, sender, message)
 

@@ -14,7 +14,7 @@ it has learned of a claim or may serve no more. Checked:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -24,6 +24,7 @@ from parkingd.core.ids import HybridTime, ReplicaId
 from parkingd.protocol.members import MemberState
 from parkingd.protocol.strangers import has_asked
 from tests.sim.history import Violation
+from tests.sim.views import Shared, Views
 
 if TYPE_CHECKING:
     from parkingd.protocol.node import Node
@@ -62,7 +63,8 @@ class Made(NamedTuple):
     claim: Claim
 
 
-class Served(NamedTuple):
+@dataclass(slots=True)
+class Served:
     """What one process serves, and what decides about it."""
 
     learned: int
@@ -70,16 +72,6 @@ class Served(NamedTuple):
     ahead: frozenset[int]
     """Gates that others serve under claims which it has only heard of."""
     gates: frozenset[int]
-
-
-class Shared(NamedTuple):
-    """A view that all its members share."""
-
-    members: frozenset[int]
-    """Machines, by index."""
-    incarnations: frozenset[tuple[str, int]]
-    lot: bytes
-    gates: int
 
 
 class Owners:
@@ -97,7 +89,8 @@ class Owners:
         """Machines that slept for long -> the exchanges they had had when they woke."""
         self._since_ms: dict[tuple[int, int], int] = {}
         """(machine, gate) -> since when it serves it."""
-        self._views: dict[Shared, int] = {}
+        self._views = Views(cluster)
+        self._calm: dict[Shared, int] = {}
         """Since when each view has been shared and calm."""
         self._odd: dict[tuple[Shared, int], tuple[int, int]] = {}
         """(view, gate) -> owners it has that are not one, and since when."""
@@ -226,10 +219,13 @@ class Owners:
     def _is_quiet(self, newcomer: Machine) -> bool:
         """Everybody but the newcomer has been awake for long, and all links are good."""
         running = self._cluster.running()
-        return (
-            all((machine is newcomer or self._is_calm(machine)) for machine in running)
-            and self._link_ms(m.index for m in running) >= self._calm_ms
-        )
+        are_calm = all(machine is newcomer or self._is_calm(machine) for machine in running)
+        return are_calm and self._have_links(frozenset(machine.index for machine in running))
+
+    def _have_links(self, members: frozenset[int]) -> bool:
+        """All links among these have been up for long."""
+        since_ms = self._cluster.network.linked_since_ms(members)
+        return since_ms is not None and self._cluster.time_ms - since_ms >= self._calm_ms
 
     def _is_calm(self, machine: Machine) -> bool:
         cluster = self._cluster
@@ -240,15 +236,6 @@ class Owners:
             and not machine.disk_full
             and not cluster.network.deaf
             and cluster.time_ms - machine.awake_ms >= self._calm_ms
-        )
-
-    def _link_ms(self, indices: Iterable[int]) -> int:
-        """For how long all links among these have been up."""
-        listed = list(indices)
-        up_ms = self._cluster.network.up_ms
-        return min(
-            (up_ms(a, b) for a in listed for b in listed if a != b),
-            default=self._cluster.time_ms,
         )
 
     # --- what nodes know -----------------------------------------------------------------------
@@ -271,9 +258,8 @@ class Owners:
 
     def after_verb(self, machine: Machine, node: Node) -> None:
         """Has it learned of a claim, or may it serve no more?"""
-        gates, shared = node._gates, node._shared
-        index = machine.index
-        if index in self._woken:
+        gates, shared, index = node._gates, node._shared, machine.index
+        if self._woken and index in self._woken:
             self._check_woken(machine, node)
         is_barred = gates.is_stopped or shared.replica.failing or bool(shared.name_refusals)
         named = gates._hearsay._named
@@ -345,13 +331,13 @@ class Owners:
     def _look(self) -> None:
         """Compare the views, and count the owners in those that are shared."""
         cluster = self._cluster
-        views = {view: self._calm_since(view) for view in self._shared_views()}
-        self._views = {
-            view: max(self._views.get(view, cluster.time_ms), since_ms)
-            for view, since_ms in views.items()
+        views, calm = self._views, self._calm
+        self._calm = {
+            view: max(calm.get(view, cluster.time_ms), views.calm_since_ms(view))
+            for view in views.shared()
         }
         odd: dict[tuple[Shared, int], tuple[int, int]] = {}
-        for view, since_ms in self._views.items():
+        for view, since_ms in self._calm.items():
             if cluster.time_ms - since_ms < self._calm_ms:
                 continue
             self.looked += 1
@@ -413,36 +399,6 @@ class Owners:
             for other in others
         )
 
-    def _shared_views(self) -> list[Shared]:
-        machines = [m for m in self._cluster.machines if m.node is not None and not m.paused]
-        groups: dict[tuple[frozenset[tuple[str, int]], bytes, int], set[int]] = {}
-        for machine in machines:
-            node = machine.node
-            assert node is not None
-            if node.lot is None:
-                continue
-            seen = {(m.name, m.incarnation) for m in node._shared.peers_in_lot()}
-            seen.add((machine.name, machine.incarnation))
-            key = (frozenset(seen), node.lot, node.state.record.gates)
-            groups.setdefault(key, set()).add(machine.index)
-        return [
-            Shared(frozenset(members), *key)
-            for key, members in groups.items()
-            if len(members) == len(key[0])
-        ]
-
-    def _calm_since(self, view: Shared) -> int:
-        """When the last of these woke, and the last link among them came up; now if not calm."""
-        cluster = self._cluster
-        machines = [cluster.machines[index] for index in sorted(view.members)]
-        is_calm = not cluster.network.deaf and not any(
-            m.slow_ms or m.storage_failing or m.disk_full for m in machines
-        )
-        if not is_calm:
-            return cluster.time_ms
-        awake_ms = max(m.awake_ms for m in machines)
-        return max(awake_ms, cluster.time_ms - self._link_ms(view.members))
-
     def left(self, machine: Machine) -> None:
         """It has left in good order: in a calm view nothing is left without an owner.
 
@@ -454,12 +410,13 @@ class Owners:
         options = self._cluster.options
         if node is None or options.loss:
             return
-        shared = self._shared_views()
-        for view, since_ms in self._views.items():
+        shared = self._views.shared()
+        for view, since_ms in self._calm.items():
             others = view.members - {machine.index}
             if machine.index not in view.members or not others or view not in shared:
                 continue
-            if max(since_ms, self._calm_since(view)) > self._cluster.time_ms - self._calm_ms:
+            calm_since_ms = max(since_ms, self._views.calm_since_ms(view))
+            if self._cluster.time_ms - calm_since_ms < self._calm_ms:
                 continue
             if any(self._is_going(index) for index in others):
                 continue
