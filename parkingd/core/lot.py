@@ -88,6 +88,8 @@ class LotRecord:
         """With so many cars, as things are, it is almost full, and full: every mint asks."""
         self._claim_events: dict[int, Event] = {}
         self._claims: dict[int, Claim] = {}
+        self.claims_changed = 0
+        """How often a gate has got another greatest claim."""
         self._digest: bytes | None = None
 
     def absorb(self, event: Event) -> bool:
@@ -110,6 +112,7 @@ class LotRecord:
                 self._set(name, value)
             case Claim(gate=gate) as claim:
                 self._claim_events[gate], self._claims[gate] = event, claim
+                self.claims_changed += 1
             case Join() as join:
                 self.names[event.origin] = join
             case Fence(replica=replica):

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from parkingd.core.events import Claim
 from parkingd.core.gates import PHASE_OWNED, Fence, fence_of
 from parkingd.core.ids import Now
+from parkingd.core.lot import LotRecord
 from parkingd.protocol.disputes import Disputes
 from parkingd.protocol.hearsay import Hearsay
 from parkingd.protocol.members import ALIVE, GONE, SUSPECT, Member
@@ -56,6 +57,9 @@ class Claims:
         was taken for dead; by whom, and when that was seen. Who has it since does not matter."""
         self._heard: dict[str, tuple[tuple[tuple[int, int], ...] | None, bool]] = {}
         """What each member's last heartbeat said of its gates, and whether it is leaving."""
+        self._owned: tuple[object, list[tuple[int, Claim]]] = (None, [])
+        """(seq, claim) of the gates that are ours, and of which record that was found in which
+        state of its."""
         self._changes = 0
         """How often a greatest claim has changed, or what is known of it by hearsay."""
         self._weighed: dict[str, int] = {}
@@ -84,19 +88,24 @@ class Claims:
     def held(self) -> list[tuple[int, Claim]]:
         """(seq, claim) of the gates that are ours and that nobody is heard to have claimed since,
         ascending."""
-        name, incarnation = self._shared.settings.name, self._shared.incarnation
-        claim_event = self._shared.replica.state.record.claim_event
-        held = []
+        record = self._shared.replica.state.record
+        key = (record, record.gates, record.claims_changed)
+        if self._owned[0] != key:
+            self._owned = (key, self._owned_of(record))
+        if not self.hearsay:
+            return self._owned[1]
+        return [(seq, claim) for seq, claim in self._owned[1] if claim.gate not in self.hearsay]
+
+    def _owned_of(self, record: LotRecord) -> list[tuple[int, Claim]]:
+        owned = []
         for gate in self.gates():
-            event = claim_event(gate)
+            event = record.claim_event(gate)
             if event is None:
                 continue
-            claim = event.body
-            assert isinstance(claim, Claim)
-            is_own = claim.owner == name and claim.incarnation == incarnation
-            if is_own and claim.phase == PHASE_OWNED and gate not in self.hearsay:
-                held.append((event.seq, claim))
-        return held
+            assert isinstance(event.body, Claim)
+            if event.body.phase == PHASE_OWNED and self.is_own(event.body):
+                owned.append((event.seq, event.body))
+        return owned
 
     def up(self) -> Iterator[Member]:
         """Members of the lot that are not known to be dead."""

@@ -104,7 +104,8 @@ class Member:
         elif self._lower_since_ms is None:
             self._lower_since_ms, self._lower_offset_ms = now.mono_ms, offset_ms
         else:
-            self._lower_offset_ms = max(self._lower_offset_ms, offset_ms)
+            if offset_ms > self._lower_offset_ms:
+                self._lower_offset_ms = offset_ms
             if now.mono_ms - self._lower_since_ms >= CLOCK_LOWER_AFTER_MS:
                 self.clock_offset_ms, self._lower_since_ms = self._lower_offset_ms, None
 

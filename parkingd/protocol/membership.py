@@ -73,7 +73,8 @@ class Membership:
         """A heartbeat newer than the last: what it says of others, and of us. True if that asks
         for anything to be done."""
         shared = self._shared
-        member.refutation = max(member.refutation, beat.refutation)
+        if beat.refutation > member.refutation:
+            member.refutation = beat.refutation
         passed_ms, member.beat_ms = now.mono_ms - member.beat_ms, now.mono_ms
         had = member.accuses
         if not (had or beat.suspicions):
