@@ -60,7 +60,8 @@ class Disputes:
         if dispute is None:
             self._shared.counters["gates_contested"] += 1
         if dispute is not None and now.mono_ms - dispute.seen_ms < AGAIN_MS:
-            dispute.names |= frozenset(names)
+            if not dispute.names.issuperset(names):
+                dispute.names = dispute.names.union(names)
             dispute.seen_ms = now.mono_ms
             return dispute
         detail = (("claims", tuple(sorted(names))),)

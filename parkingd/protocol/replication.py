@@ -394,14 +394,8 @@ class Replication:
             return
         if self._gaps:
             self._ask_for_gaps(now)
-        if self._soon and not self.full_exchanges:
-            # This one may be refused: a member hears of our lot a moment after we do.
-            self._next_sync_ms = now.mono_ms + JOIN_SYNC_MS
-        for name in list(self._soon):
-            del self._soon[name]
-            member = shared.members.get(name)
-            if member is not None and member.lot == shared.lot:
-                self.pull(member, now)
+        if self._soon:
+            self._pull_asked(now)
         if self._next_sync_ms is None or now.mono_ms >= self._next_sync_ms:
             jitter = shared.rng.uniform(0.8, 1.2)
             peers = shared.peers_in_lot()
@@ -414,6 +408,16 @@ class Replication:
             self._next_sync_ms = now.mono_ms + round(wait_ms * jitter)
             if peers:
                 self.pull(shared.rng.choice(peers), now)
+
+    def _pull_asked(self, now: Now) -> None:
+        if not self.full_exchanges:
+            # This one may be refused: a member hears of our lot a moment after we do.
+            self._next_sync_ms = now.mono_ms + JOIN_SYNC_MS
+        soon, self._soon = self._soon, {}
+        for name in soon:
+            member = self._shared.members.get(name)
+            if member is not None and member.lot == self._shared.lot:
+                self.pull(member, now)
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When `tick` has something to do that cannot wait for the next heartbeat."""
