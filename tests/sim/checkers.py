@@ -115,7 +115,7 @@ class Checkers:
 
     def after_verb(self, machine: Machine, node: Node) -> None:
         """The view must follow from the context."""
-        context = node.state.context
+        context = node._shared.replica.state.context
         view = self._views.get(machine.index)
         if view is None:
             view = self._views[machine.index] = View({}, {})

@@ -195,8 +195,9 @@ class History:
     def visible(self, context: CausalContext, plate: str) -> set[Dot]:
         """The stays of this plate that a replica with this context must show."""
         shown = set()
+        left_at = self._left_at(context, plate)
         for stay in self.stays.get(plate, ()):
-            if not self.is_candidate(context, stay):
+            if stay.time <= left_at or not self.is_candidate(context, stay):
                 continue
             siblings = self.by_cause[stay.cause]
             if len(siblings) == 1 or not any(
@@ -204,6 +205,14 @@ class History:
             ):
                 shown.add((stay.origin, stay.seq))
         return shown
+
+    def _left_at(self, context: CausalContext, plate: str) -> HybridTime:
+        """When this plate last left, as the context says; before all times if it never did."""
+        left_at = -1
+        for event in reversed(self.exits.get(plate, ())):
+            if event.time > left_at and self.holds(context, event.origin, event.seq):
+                left_at = event.time
+        return left_at
 
     def plates_of(self, event: Event) -> Iterator[str]:
         """Every plate whose view this event may change; some come twice."""
