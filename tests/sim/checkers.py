@@ -175,8 +175,7 @@ class Checkers:
             )
         if isinstance(event.body, LEARNED) and self.history.holds(context, origin, seq):
             self.owners.learned(machine, event)
-        for plate in self.history.plates_of(event):
-            plates[plate] = None
+        plates.update(self.history.plates_of(event))
 
     def _check_lot(self, machine: Machine, context: CausalContext) -> None:
         node = machine.node

@@ -10,13 +10,16 @@ keep: such a dot never existed, because nothing may name it before it is committ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from parkingd.core.causal import CausalContext
 from parkingd.core.events import Correction, Enter, Event, Exit, Found, Removal, Seal
 from parkingd.core.ids import Dot, HybridTime, ReplicaId, dot_cause
 from parkingd.protocol.limits import CAUSES_MAX
+
+COMING: Final = (Enter, Correction)
+"""Kinds of events that make a stay."""
 
 
 class Violation(AssertionError):
@@ -214,34 +217,37 @@ class History:
                 left_at = event.time
         return left_at
 
-    def plates_of(self, event: Event) -> Iterator[str]:
-        """Every plate whose view this event may change; some come twice."""
+    def plates_of(self, event: Event) -> dict[str, None]:
+        """Every plate whose view this event may change, as keys: in an order that is fixed."""
         body = event.body
+        plates: dict[str, None] = {}
         causes: tuple[bytes, ...] = ()
         match body:
-            case Enter() | Correction():
-                yield body.plate
-                if isinstance(body, Correction):
-                    yield body.old_plate
+            case Enter():
+                plates[body.plate] = None
                 causes = (body.cause if body.cause is not None else dot_cause(event[:2]),)
             case Exit():
-                yield body.plate
+                plates[body.plate] = None
                 causes = body.causes
                 for stay in self.stays.get(body.plate, ()):
                     if len(self.by_cause[stay.cause]) > 1:
                         causes = (*causes, stay.cause)
+            case Correction():
+                plates[body.plate] = plates[body.old_plate] = None
+                causes = (body.cause,)
             case Removal():
-                yield body.plate
+                plates[body.plate] = None
             case _:
-                return
-        for dot in covers_of(event):
+                return plates
+        for dot in body.covers:
             covered = self.events.get(dot)
-            if covered is not None and isinstance(covered.body, Enter | Correction):
-                yield covered.body.plate
+            if covered is not None and isinstance(covered.body, COMING):
+                plates[covered.body.plate] = None
                 causes = (*causes, covered.body.cause or dot_cause(dot))
         for cause in causes:
             for stay in self.by_cause.get(cause, ()):
-                yield stay.plate
+                plates[stay.plate] = None
+        return plates
 
 
 def covers_of(event: Event) -> tuple[Dot, ...]:
