@@ -115,7 +115,7 @@ class Checkers:
 
     def after_verb(self, machine: Machine, node: Node) -> None:
         """The view must follow from the context."""
-        context = node.state.context
+        context = node._shared.replica.state.context
         view = self._views.get(machine.index)
         if view is None:
             view = self._views[machine.index] = View({}, {})
@@ -175,8 +175,7 @@ class Checkers:
             )
         if isinstance(event.body, LEARNED) and self.history.holds(context, origin, seq):
             self.owners.learned(machine, event)
-        for plate in self.history.plates_of(event):
-            plates[plate] = None
+        plates.update(self.history.plates_of(event))
 
     def _check_lot(self, machine: Machine, context: CausalContext) -> None:
         node = machine.node

@@ -402,14 +402,14 @@ class Cluster:
         self._settle(machine)
 
     def _execute(self, machine: Machine, effects: Effects) -> None:
-        if effects.persist:
-            for batch in effects.persist:
-                machine.disk.submit(batch)
+        persist, outgoing, replies, _, _, end = effects
+        for batch in persist:
+            machine.disk.submit(batch)
             if not machine.committing:
                 self._commit_soon(machine)
-        for outgoing in effects.outgoing:
-            self._send(machine, outgoing)
-        for reply in effects.replies:
+        for each in outgoing:
+            self._send(machine, each)
+        for reply in replies:
             if self.trace is not None:
                 self.say(machine, "reply", f"#{reply.handle} {reply.outcome}")
             asked, answer = self._waiting[reply.handle]
@@ -419,8 +419,8 @@ class Cluster:
                 del self._waiting[reply.handle]
         if self.trace is not None:
             self._trace_notices(machine, effects)
-        if effects.end is not None:
-            self._end(machine, effects.end)
+        if end is not None:
+            self._end(machine, end)
 
     def _send(self, machine: Machine, outgoing: Outgoing) -> None:
         match outgoing:

@@ -58,8 +58,10 @@ class Image:
                 kept.clear()
         for run in batch.runs:
             runs = self.runs.setdefault(run.origin, [])
-            at = bisect_left(runs, run.first, key=attrgetter("first"))
-            assert at == len(runs) or runs[at].first != run.first, f"stored twice: {run}"
+            at = len(runs)
+            if runs and run.first <= runs[-1].first:
+                at = bisect_left(runs, run.first, key=attrgetter("first"))
+                assert runs[at].first != run.first, f"stored twice: {run}"
             runs.insert(at, run)
         for origin, floor in batch.floors:
             runs = self.runs.get(origin, [])

@@ -10,13 +10,16 @@ keep: such a dot never existed, because nothing may name it before it is committ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from parkingd.core.causal import CausalContext
 from parkingd.core.events import Correction, Enter, Event, Exit, Found, Removal, Seal
 from parkingd.core.ids import Dot, HybridTime, ReplicaId, dot_cause
 from parkingd.protocol.limits import CAUSES_MAX
+
+COMING: Final = (Enter, Correction)
+"""Kinds of events that make a stay."""
 
 
 class Violation(AssertionError):
@@ -195,8 +198,9 @@ class History:
     def visible(self, context: CausalContext, plate: str) -> set[Dot]:
         """The stays of this plate that a replica with this context must show."""
         shown = set()
+        left_at = self._left_at(context, plate)
         for stay in self.stays.get(plate, ()):
-            if not self.is_candidate(context, stay):
+            if stay.time <= left_at or not self.is_candidate(context, stay):
                 continue
             siblings = self.by_cause[stay.cause]
             if len(siblings) == 1 or not any(
@@ -205,34 +209,45 @@ class History:
                 shown.add((stay.origin, stay.seq))
         return shown
 
-    def plates_of(self, event: Event) -> Iterator[str]:
-        """Every plate whose view this event may change; some come twice."""
+    def _left_at(self, context: CausalContext, plate: str) -> HybridTime:
+        """When this plate last left, as the context says; before all times if it never did."""
+        left_at = -1
+        for event in reversed(self.exits.get(plate, ())):
+            if event.time > left_at and self.holds(context, event.origin, event.seq):
+                left_at = event.time
+        return left_at
+
+    def plates_of(self, event: Event) -> dict[str, None]:
+        """Every plate whose view this event may change, as keys: in an order that is fixed."""
         body = event.body
+        plates: dict[str, None] = {}
         causes: tuple[bytes, ...] = ()
         match body:
-            case Enter() | Correction():
-                yield body.plate
-                if isinstance(body, Correction):
-                    yield body.old_plate
+            case Enter():
+                plates[body.plate] = None
                 causes = (body.cause if body.cause is not None else dot_cause(event[:2]),)
             case Exit():
-                yield body.plate
+                plates[body.plate] = None
                 causes = body.causes
                 for stay in self.stays.get(body.plate, ()):
                     if len(self.by_cause[stay.cause]) > 1:
                         causes = (*causes, stay.cause)
+            case Correction():
+                plates[body.plate] = plates[body.old_plate] = None
+                causes = (body.cause,)
             case Removal():
-                yield body.plate
+                plates[body.plate] = None
             case _:
-                return
-        for dot in covers_of(event):
+                return plates
+        for dot in body.covers:
             covered = self.events.get(dot)
-            if covered is not None and isinstance(covered.body, Enter | Correction):
-                yield covered.body.plate
+            if covered is not None and isinstance(covered.body, COMING):
+                plates[covered.body.plate] = None
                 causes = (*causes, covered.body.cause or dot_cause(dot))
         for cause in causes:
             for stay in self.by_cause.get(cause, ()):
-                yield stay.plate
+                plates[stay.plate] = None
+        return plates
 
 
 def covers_of(event: Event) -> tuple[Dot, ...]:
