@@ -143,6 +143,8 @@ class CausalContext:
         upto = self.vector.get(origin, 0)
         if highest <= upto:
             return []
+        if origin not in self.intervals and origin not in other.intervals:
+            return [(upto + 1, highest)]
         lacking = self.gaps(origin)
         end = self.highest(origin)
         if end < highest:
