@@ -183,14 +183,14 @@ class CausalContext:
                 raise ValueError("origins do not ascend")
             if upto < 0:
                 raise ValueError("a negative seq")
-            end = upto
-            for first, last in intervals:
-                if first <= end + 1 or last < first:
-                    raise ValueError("intervals touch, overlap or do not ascend")
-                end = last
             before = origin
             vector[origin] = upto
             if intervals:
+                end = upto
+                for first, last in intervals:
+                    if first <= end + 1 or last < first:
+                        raise ValueError("intervals touch, overlap or do not ascend")
+                    end = last
                 context.intervals[origin] = list(intervals)
         return context
 
