@@ -30,7 +30,7 @@ Part: TypeAlias = tuple[ReplicaId, int, tuple[Span, ...]]
 class CausalContext:
     """A set of dots, as a version vector and the intervals above it."""
 
-    __slots__ = ("intervals", "vector")
+    __slots__ = ("_parts", "intervals", "vector")
 
     vector: dict[ReplicaId, int]
     """replica -> highest contiguous seq; read it freely, change it only through the methods."""
@@ -39,6 +39,8 @@ class CausalContext:
     def __init__(self, vector: dict[ReplicaId, int] | None = None) -> None:
         self.vector = {} if vector is None else dict(vector)
         self.intervals = {}
+        self._parts: tuple[Part, ...] | None = None
+        """What `parts` gave last; None: something has changed since."""
 
     def contains(self, origin: ReplicaId, seq: int) -> bool:
         """Whether the dot (origin, seq) is in the set; seq counts from 1."""
@@ -56,6 +58,7 @@ class CausalContext:
         upto = vector.get(origin, 0)
         if seq == upto + 1 and origin not in self.intervals:
             vector[origin] = seq
+            self._parts = None
             return True
         if seq <= upto or self.contains(origin, seq):
             return False
@@ -65,6 +68,7 @@ class CausalContext:
     def add_span(self, origin: ReplicaId, first: int, last: int) -> None:
         """Include ``first`` to ``last``, both inclusive, 1 <= first <= last."""
         assert 1 <= first <= last, (first, last)
+        self._parts = None
         upto = self.vector.setdefault(origin, 0)
         if last <= upto:
             return
@@ -91,6 +95,7 @@ class CausalContext:
 
     def touch(self, origin: ReplicaId) -> None:
         """Know this replica, even if none of its dots is held."""
+        self._parts = None
         self.vector.setdefault(origin, 0)
 
     def join(self, other: CausalContext) -> None:
@@ -99,7 +104,7 @@ class CausalContext:
             if upto:
                 self.add_span(origin, 1, upto)
             else:
-                self.vector.setdefault(origin, 0)
+                self.touch(origin)
         for origin, spans in other.intervals.items():
             for first, last in spans:
                 self.add_span(origin, first, last)
@@ -143,6 +148,8 @@ class CausalContext:
         upto = self.vector.get(origin, 0)
         if highest <= upto:
             return []
+        if origin not in self.intervals and origin not in other.intervals:
+            return [(upto + 1, highest)]
         lacking = self.gaps(origin)
         end = self.highest(origin)
         if end < highest:
@@ -157,14 +164,13 @@ class CausalContext:
         """Every replica known, ascending."""
         return sorted(self.vector)
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> tuple[Part, ...]:
         """The whole context as plain data, ascending by replica."""
-        vector, intervals = self.vector, self.intervals
-        if not intervals:
-            return [(origin, vector[origin], ()) for origin in sorted(vector)]
-        return [
-            (origin, vector[origin], tuple(intervals.get(origin, ()))) for origin in sorted(vector)
-        ]
+        if self._parts is None:
+            spans = self.intervals.get
+            held = sorted(self.vector.items())
+            self._parts = tuple([(origin, upto, tuple(spans(origin, ()))) for origin, upto in held])
+        return self._parts
 
     @classmethod
     def from_parts(cls, parts: Iterable[Part]) -> CausalContext:
@@ -177,14 +183,14 @@ class CausalContext:
                 raise ValueError("origins do not ascend")
             if upto < 0:
                 raise ValueError("a negative seq")
-            end = upto
-            for first, last in intervals:
-                if first <= end + 1 or last < first:
-                    raise ValueError("intervals touch, overlap or do not ascend")
-                end = last
             before = origin
             vector[origin] = upto
             if intervals:
+                end = upto
+                for first, last in intervals:
+                    if first <= end + 1 or last < first:
+                        raise ValueError("intervals touch, overlap or do not ascend")
+                    end = last
                 context.intervals[origin] = list(intervals)
         return context
 

@@ -22,19 +22,28 @@ class Roster:
         self.durable: dict[ReplicaId, Vector] = {}
         self.named: dict[ReplicaId, None] = {}
         """Replicas named in any vector heard."""
+        self._covered: Vector = {}
+        """What `covered_by_all` gave last, as long as no row has changed since."""
+        self._covered_of: tuple[frozenset[ReplicaId], frozenset[ReplicaId]] | None = None
+        """The origins and the sealed replicas it was asked for; None: a row has changed."""
 
     def heard(self, replica: ReplicaId, durable: Vector) -> None:
         """``replica`` says that its disk holds this much of each origin."""
-        known = self.durable.setdefault(replica, {})
+        known = self.durable.get(replica)
+        if known is None:
+            known = self.durable[replica] = {}
+            self._covered_of = None
         for origin, upto in durable.items():
             if upto > known.get(origin, 0):
                 known[origin] = upto
                 self.named[origin] = None
+                self._covered_of = None
 
     def name(self, replicas: Iterable[ReplicaId]) -> None:
         """These replicas exist: nothing is dropped before they have seen it."""
         for replica in replicas:
             self.named[replica] = None
+            self._covered_of = None
 
     def members(
         self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, object]
@@ -58,8 +67,17 @@ class Roster:
     def covered_by_all(
         self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, object]
     ) -> Vector:
-        """For each origin the seq up to which every disk of the roster holds it."""
-        return _held_by_all(self._rows(vector, sealed), vector)
+        """For each origin the seq up to which every disk of the roster holds it; only to read."""
+        of = frozenset(vector), frozenset(sealed)
+        if self._covered_of != of:
+            self._covered_of = of
+            held = [row.get for row in self._rows(vector, sealed).values()]
+            self._covered = (
+                {origin: min([upto(origin, 0) for upto in held]) for origin in vector}
+                if held
+                else {}
+            )
+        return self._covered
 
     def collectable(
         self, vector: Mapping[ReplicaId, int], sealed: Mapping[ReplicaId, int]
@@ -68,18 +86,10 @@ class Roster:
 
         ``sealed`` maps a sealed replica to the highest seq that exists of it.
         """
-        rows = self._rows(vector, sealed)
-        for member, row in rows.items():
+        for member, row in self._rows(vector, sealed).items():
             if vector.get(member, 0) < row.get(member, 0):
                 return {}
         for replica, final in sealed.items():
             if vector.get(replica, 0) < final:
                 return {}
-        return _held_by_all(rows, vector)
-
-
-def _held_by_all(rows: Mapping[ReplicaId, Vector], origins: Iterable[ReplicaId]) -> Vector:
-    held = [row.get for row in rows.values()]
-    if not held:
-        return {}
-    return {origin: min([upto(origin, 0) for upto in held]) for origin in origins}
+        return self.covered_by_all(vector, sealed)

@@ -186,7 +186,7 @@ class LotState:
 
         It cannot know that seal: who does counts the void dots as received.
         """
-        for event in self.record.seal_events():
+        for event in self.record.seal_events() if self.record.seals else ():
             assert isinstance(event.body, Seal)
             known = context.contains(event.origin, event.seq)
             if not known and holds_void(context, event.body):
@@ -201,11 +201,8 @@ class LotState:
 
     def incomplete_seals(self) -> list[ReplicaId]:
         """Sealed replicas of which something that the seal names has not arrived, ascending."""
-        return sorted(
-            replica
-            for replica, seal in self.record.seals.items()
-            if self.context.upto(replica) < sealed_head(seal)
-        )
+        upto = self.context.upto
+        return sorted([r for r, seal in self.record.seals.items() if upto(r) < sealed_head(seal)])
 
     def fence_event(self, replica: ReplicaId) -> Event | None:
         """The fence of this replica, if there is one."""

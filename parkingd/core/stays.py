@@ -110,6 +110,14 @@ def _slot(records: tuple[_R, ...]) -> _R | tuple[_R, ...]:
     return records[0] if len(records) == 1 else records
 
 
+def _of_dot(records: tuple[_R, ...], dot: Dot) -> _R | None:
+    origin, seq = dot
+    for record in records:
+        if record[0] == seq and record[1] == origin:
+            return record
+    return None
+
+
 def _take_out(slots: dict[_K, _R | tuple[_R, ...]], key: _K, record: _R) -> None:
     """Leave in this slot what else is there."""
     rest = tuple([other for other in _listed(slots[key]) if other is not record])
@@ -202,8 +210,9 @@ class Stays:
 
     def has(self, plate: str, dot: Dot) -> bool:
         """Whether a record of this dot is kept."""
-        return any((r[1], r[0]) == dot for r in self.stays_of(plate)) or any(
-            (r[1], r[0]) == dot for r in self.marks_of(plate)
+        return (
+            _of_dot(self.stays_of(plate), dot) is not None
+            or _of_dot(self.marks_of(plate), dot) is not None
         )
 
     def marks_count(self) -> int:
@@ -273,7 +282,7 @@ class Stays:
 
     def drop(self, plate: str, dot: Dot) -> bool:
         """Forget the stay or mark of this dot; False if it is not kept (any more)."""
-        return self.remove_stay(plate, dot) or self._remove_mark(plate, dot)
+        return self.remove_stay(plate, dot) or self._remove_mark_of(plate, dot)
 
     def add_stay(self, stay: Stay, *, save: bool = True) -> None:
         """Insert a stay whose dot is neither kept nor covered."""
@@ -306,11 +315,10 @@ class Stays:
 
     def remove_stay(self, plate: str, dot: Dot) -> bool:
         """Forget the stay of this dot; False if it is not kept (any more)."""
-        for stay in self.stays_of(plate):
-            if (stay[1], stay[0]) == dot:
-                self._remove_stay(stay)
-                return True
-        return False
+        stay = _of_dot(self.stays_of(plate), dot)
+        if stay is not None:
+            self._remove_stay(stay)
+        return stay is not None
 
     def discard(self, record: Record) -> None:
         """Forget exactly this record because it is damaged: it tells of no request's effect."""
@@ -318,7 +326,7 @@ class Stays:
             if stay is record:
                 self._remove_stay(stay, remember=False)
                 return
-        self._remove_mark(record[3], (record[1], record[0]))
+        self._remove_mark_of(record[3], (record[1], record[0]))
 
     def restore(self, record: Record) -> None:
         """Insert a sound record, perhaps in place of a discarded one of the same dot."""
@@ -360,11 +368,14 @@ class Stays:
         insort(self._mark_order.setdefault(origin, []), (seq, plate))
         self._note_ambiguity(mark, self.stays_of(plate))
 
-    def _remove_mark(self, plate: str, dot: Dot) -> bool:
-        mark = self._mark(plate, dot)
-        if mark is None:
-            return False
-        causes = mark[6]
+    def _remove_mark_of(self, plate: str, dot: Dot) -> bool:
+        mark = _of_dot(self.marks_of(plate), dot)
+        if mark is not None:
+            self._remove_mark(mark)
+        return mark is not None
+
+    def _remove_mark(self, mark: Mark) -> None:
+        plate, causes = mark[3], mark[6]
         plates = self._plates_of_causes(plate, causes)
         self._uncount(plates)
         _take_out(self._marks, plate, mark)
@@ -375,11 +386,7 @@ class Stays:
                 self._closed[cause] -= 1
         self._count(plates)
         self.mark_count -= 1
-        self.journal.dropped[dot] = None
-        return True
-
-    def _mark(self, plate: str, dot: Dot) -> Mark | None:
-        return next((m for m in self.marks_of(plate) if (m[1], m[0]) == dot), None)
+        self.journal.dropped[mark[1], mark[0]] = None
 
     # --- collection ----------------------------------------------------------------------
 
@@ -403,7 +410,7 @@ class Stays:
         return collected
 
     def _collect_mark(self, plate: str, dot: Dot) -> int:
-        mark = self._mark(plate, dot)
+        mark = _of_dot(self.marks_of(plate), dot)
         if mark is None:
             return 0  # A later exit covered it.
         for stay in self.stays_of(plate):
@@ -412,7 +419,7 @@ class Stays:
         for cause in mark[6]:
             for stay in self._stays_of_cause(cause):
                 self._remove_stay(stay)
-        self._remove_mark(plate, dot)
+        self._remove_mark(mark)
         return 1
 
     def _stays_of_cause(self, cause: bytes) -> tuple[Stay, ...]:

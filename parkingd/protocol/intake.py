@@ -69,7 +69,7 @@ RETRY_MS: Final = 100
 """How often waiting requests are looked at when nothing else happens."""
 
 Page: TypeAlias = VehicleList | LogPage | ConflictList | UnmatchedList
-Change: TypeAlias = Track | RecordExit | SetLot | Correct | Remove | ImportRows
+Minting: TypeAlias = Track | RecordExit | SetLot | Correct | Remove | ImportRows | ForgetMember
 
 
 class Intake:
@@ -136,7 +136,7 @@ class Intake:
         if self._snapshots.is_joining:
             return False
         replica = self._shared.replica
-        if isinstance(command, Change | ForgetMember):
+        if isinstance(command, Minting):
             if self._leaving.is_leaving or replica.failing:
                 return True  # It is refused at once.
             return self._may_mint(now) and not replica.pending

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from parkingd.core.causal import CausalContext
+from parkingd.core.events import Event
 from parkingd.core.ids import Dot, ReplicaId
-from parkingd.core.lot import LotRecord
+from parkingd.core.lot import Key, LotRecord
 from parkingd.core.state import LotState
 from parkingd.protocol.codec import (
     pack_context,
@@ -67,9 +68,22 @@ def pack_floors(floors: dict[ReplicaId, int]) -> bytes:
     return pack_vector(floors)
 
 
-def pack_lot(record: LotRecord) -> bytes:
-    """The small part of the lot."""
-    return _framed(pack_small(record.events.values()))
+class PackedLot:
+    """The small part of the lot as the disk keeps it: only what has changed is packed anew."""
+
+    def __init__(self) -> None:
+        self._packed: dict[Key, tuple[Event, bytes]] = {}
+
+    def pack(self, record: LotRecord) -> bytes:
+        """All of it, as it is now."""
+        before, packed = self._packed, dict[Key, tuple[Event, bytes]]()
+        for key, event in record.events.items():
+            held = before.get(key)
+            if held is None or held[0] is not event:
+                held = event, _framed(pack_small([event]))
+            packed[key] = held
+        self._packed = packed
+        return b"".join([framed for _, framed in packed.values()])
 
 
 def pack_id(replica: ReplicaId) -> bytes:

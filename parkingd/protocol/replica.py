@@ -48,12 +48,12 @@ from parkingd.protocol.meta import (
     META_JOIN_KNOWN,
     META_LOT,
     META_SMALL,
+    PackedLot,
     load_meta,
     pack_early,
     pack_floors,
     pack_held,
     pack_id,
-    pack_lot,
 )
 from parkingd.protocol.settings import NodeSettings
 
@@ -86,8 +86,9 @@ class Replica:
         self._open_ended = False
         self._wipe = False
         self._has_joined = False
-        self._had_early = True
-        """The disk may name dots that came before what they close."""
+        self._early_saved: dict[Dot, None] | None = None
+        """Dots that came before what they close, as they were last saved; None: not yet."""
+        self._packed_lot = PackedLot()
         self.is_join_known = self._join_known_saved = False
         """A member has our join on disk, and we hold all that it held when it said so."""
         self._load(stored)
@@ -390,8 +391,8 @@ class Replica:
             (META_CONTEXT, pack_held(state.context)),
             (META_HYBRID, state.clock.last.to_bytes(8, "big")),
         ]
-        if state.stays.early or self._had_early:
-            self._had_early = bool(state.stays.early)
+        if self._early_saved != state.stays.early:
+            self._early_saved = dict(state.stays.early)
             meta.append((META_EARLY, pack_early(state.stays.early)))
         if self.lot is not None and self._lot_saved != self.lot:
             meta.append((META_LOT, self.lot))
@@ -402,7 +403,7 @@ class Replica:
         if self._floors:
             meta.append((META_FLOORS, pack_floors(self.log.floors())))
         if state.record.changed:
-            meta.append((META_SMALL, pack_lot(state.record)))
+            meta.append((META_SMALL, self._packed_lot.pack(state.record)))
         return tuple(meta)
 
 

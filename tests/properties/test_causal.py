@@ -43,6 +43,9 @@ def assert_normal(context: CausalContext) -> None:
         for first, last in spans:
             assert end + 1 < first <= last
             end = last
+    spans = context.intervals
+    parts = [(o, upto, tuple(spans.get(o, ()))) for o, upto in sorted(context.vector.items())]
+    assert context.parts() == tuple(parts)  # Also after an earlier look at it.
 
 
 @given(dot_lists)
@@ -145,8 +148,10 @@ def test_parts_and_back_is_the_same_context(held: list[tuple[int, int]]) -> None
 
 def test_a_touched_replica_is_known_and_adds_no_dot() -> None:
     context = context_of([(1, 1)])
+    assert_normal(context)
     context.touch(7)
     context.touch(1)
+    assert_normal(context)
     assert context.replicas() == [1, 7]
     assert context.upto(7) == 0
     assert context == context_of([(1, 1)])

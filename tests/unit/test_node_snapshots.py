@@ -221,7 +221,7 @@ def test_a_member_that_lacks_an_event_does_not_take_a_snapshot_of_who_has_just_j
 
 
 def assert_empty(c: Box) -> None:
-    assert c.node.state.context.parts() == [(c.replica, 1, ())]
+    assert c.node.state.context.parts() == ((c.replica, 1, ()),)
     assert c.node.state.stays.records() == []
     assert c.node.state.stays.requests == {}
     assert c.node.state.record.founding() is None
