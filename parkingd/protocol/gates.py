@@ -35,9 +35,9 @@ from parkingd.core.gates import (
     is_balanced,
 )
 from parkingd.core.ids import Now
-from parkingd.protocol.claims import Claims, claimant
+from parkingd.protocol.claims import Claims, Heard, claimant
 from parkingd.protocol.effects import Level
-from parkingd.protocol.members import ALIVE, Member
+from parkingd.protocol.members import ALIVE
 from parkingd.protocol.membership import Membership
 from parkingd.protocol.shared import Shared
 
@@ -191,12 +191,10 @@ class Gates:
             Level.WARNING, "gate_lost", gate=gate, owner=claim.owner, epoch=claim.epoch
         )
 
-    def heard(self, member: Member, now: Now) -> None:
-        """Its heartbeat names the gates that it serves."""
-        heard = self._claims.heard(member, now)
-        if heard is not None:
-            self._is_due |= heard.is_news
-            self._membership.beat_wanted |= any(self.is_own(gate) for gate in heard.greater)
+    def heard(self, heard: Heard) -> None:
+        """A heartbeat says something new of gates."""
+        self._is_due |= heard.is_news
+        self._membership.beat_wanted |= any(self.is_own(gate) for gate in heard.greater)
 
     def unsettle(self, now: Now) -> None:
         """A member is judged anew, or this node stood still and judges by what is old: the view

@@ -153,7 +153,7 @@ class Node:
         )
         self._snapshots = Snapshots(shared, pause=self._pause, joined=self._snapshot_ended)
         self._pausing = Pausing(
-            shared, self._membership, self._gates, self._replication, now, flush=self._pull_all
+            shared, self._membership, self._gates, self._replication, flush=self._pull_all
         )
         self._leaving = Leaving(shared, self._replication, self._gates)
         self._pulse = Pulse(shared, self._membership, self._claims, self._gates, self._leaving, now)
@@ -360,7 +360,9 @@ class Node:
             self._is_due_known = False
             self._is_eventful = True
         if member.lot is not None and member.lot == self._shared.replica.lot:
-            self._gates.heard(member, now)
+            heard = self._claims.heard(member, now)
+            if heard is not None:
+                self._gates.heard(heard)
             if beat.contested:
                 self._claims.disputes.hear(member.name, beat.contested, now)
                 self._is_eventful = True
@@ -611,8 +613,9 @@ class Node:
 
     def _begin(self, now: Now) -> None:
         """Every verb begins here: the first after a pause notices it."""
+        gap_ms = now.mono_ms - self._now.mono_ms
         self._now = now
-        if self._pausing.begin(now):
+        if gap_ms > self.settings.pause_guard_ms and self._pausing.stood_still(gap_ms, now):
             self._is_due_known = False
             self._is_eventful = True
 

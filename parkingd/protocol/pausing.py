@@ -26,13 +26,10 @@ class Pausing:
         membership: Membership,
         gates: Gates,
         replication: Replication,
-        now: Now,
         *,
         flush: Callable[[], None],
     ) -> None:
         """``flush``: exchange with every member soon."""
-        self._guard_ms = shared.settings.pause_guard_ms
-        self._active_ms = now.mono_ms
         self._shared = shared
         self._membership = membership
         self._gates = gates
@@ -41,13 +38,9 @@ class Pausing:
         self._exchanges_at_stop = 0
         self._woke_ms = 0
 
-    def begin(self, now: Now) -> bool:
-        """To be called first in every verb, for whichever comes first after a pause must find it.
-        True if this node has stood still for so long that it stops serving gates."""
-        gap_ms = now.mono_ms - self._active_ms
-        self._active_ms = now.mono_ms
-        if gap_ms <= self._guard_ms:
-            return False
+    def stood_still(self, gap_ms: int, now: Now) -> bool:
+        """No verb was called for so long, longer than `pause_guard_ms`. To be told before anything
+        else is done. True if it was so long that this node stops serving gates."""
         self._membership.stood_still(now)
         self._gates.unsettle(now)
         if gap_ms <= self._shared.settings.pause_stop_ms:

@@ -146,7 +146,7 @@ class Replication:
 
     def heard_head(self, origin: ReplicaId, head: int, now: Now) -> bool:
         """A heartbeat says how far this origin has come; True if that is news."""
-        if head <= self._shared.replica.state.context.upto(origin) or self.is_paused:
+        if head <= self._shared.replica.state.context.vector.get(origin, 0) or self.is_paused:
             return False
         self._look_for_gap(origin, head, now)
         return True
