@@ -159,8 +159,8 @@ class Journal:
                 at_ms = wall_ms
             number += 1
             reason = body.reason or None if isinstance(body, Setting) else None
-            fields = (number, at_ms, type_, plate, gate, name, origin, seq, reason)
-            add(make((*fields, request, detail)))
+            what = (number, at_ms, type_, plate, gate, name, origin, seq, reason, request, detail)
+            add(make(what))
         self.used_seq = number
         self._look_at_cars(now)
 
