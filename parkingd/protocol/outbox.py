@@ -40,6 +40,9 @@ STORAGE_WARNING = "the disk is failing: what this shows may not be on disk yet"
 
 NOTHING: Final = Effects()
 
+_RECORDED: Final = (Entry, Exit, ImportResult, Decision)
+"""Answers to what is an event by now, though not on disk."""
+
 
 class Outbox:
     """Effects in the making."""
@@ -144,8 +147,7 @@ def _while_failing(outcome: Outcome, *, is_read: bool) -> Outcome:
     if isinstance(outcome, Failure):
         return outcome
     assert not isinstance(outcome, Lot)
-    recorded = isinstance(outcome, Entry | Exit | ImportResult | Decision)
-    return storage_failure(recorded=recorded)
+    return storage_failure(recorded=isinstance(outcome, _RECORDED))
 
 
 def storage_failure(*, recorded: bool) -> Failure:

@@ -336,13 +336,14 @@ class Replication:
 
     def _send_back(self, member: Member, theirs: CausalContext, now: Now) -> None:
         replica = self._shared.replica
-        held = theirs.copy()
+        held = theirs
         for _ in range(BACK_FRAMES_MAX):
             runs, more, _ = replica.log.missing_runs(replica.shown_context(), held, RUN_BYTES_MAX)
             if runs:
                 self._shared.outbox.send(member.address, Delta(runs))
             if not (runs and more):
                 return
+            held = held.copy()
             for run in runs:
                 held.add_span(run.origin, run.first, run.last)
         self.pull_soon(member)
@@ -378,7 +379,8 @@ class Replication:
         roster.heard(sender.replica, vector)
         # An id that has minted nothing yet, not even its join, may never do so.
         unnamed = theirs.vector.keys() - roster.named.keys()
-        roster.name(origin for origin in unnamed if theirs.highest(origin))
+        if unnamed:
+            roster.name(origin for origin in unnamed if theirs.highest(origin))
 
     # --- time ----------------------------------------------------------------------------
 
