@@ -90,7 +90,7 @@ class Fences:
         """A fence or a seal has become part of the state."""
         shared = self._shared
         is_of_us = False
-        if isinstance(event.body, Fence | Seal):
+        if isinstance(event.body, (Fence, Seal)):
             self._has_news = True
             is_of_us = event.body.replica == shared.replica_id
         if is_of_us:

@@ -96,40 +96,36 @@ class Intake:
         self._roots = roots
         self._snapshots = snapshots
         self._may_mint = may_mint
-        self._waiting: list[tuple[int, Command, int]] = []
+        self.waiting: list[tuple[int, Command, int]] = []
+        """Not begun yet, with their deadlines; read only."""
         self._pages: list[tuple[int, Iterator[Page], Page]] = []
 
     def take(self, handle: int, command: Command, deadline_ms: int, now: Now) -> None:
         """Perform it, or let it wait; ``deadline_ms`` is monotonic."""
         if self._can_perform(command, now):
             self._perform(handle, command, now)
-        elif len(self._waiting) >= WAITING_MAX:
+        elif len(self.waiting) >= WAITING_MAX:
             failure = Failure(Code.OVERLOADED, "too many requests wait for this node", "try later")
             self._shared.outbox.reply(handle, failure)
         else:
-            self._waiting.append((handle, command, deadline_ms))
-
-    @property
-    def has_waiting(self) -> bool:
-        """Some requests cannot be performed yet."""
-        return bool(self._waiting)
+            self.waiting.append((handle, command, deadline_ms))
 
     def retry(self, now: Now) -> None:
         """Look at the waiting requests again."""
-        if not self._waiting:
+        if not self.waiting:
             return
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         for handle, command, deadline_ms in waiting:
             if self._can_perform(command, now):
                 self._perform(handle, command, now)
             elif now.mono_ms >= deadline_ms:
                 self._shared.outbox.reply(handle, self._not_ready())
             else:
-                self._waiting.append((handle, command, deadline_ms))
+                self.waiting.append((handle, command, deadline_ms))
 
     def unanswered(self) -> list[tuple[int, Command, int]]:
         """Requests that have waited in vain, for another node to take; with their deadlines."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         return waiting
 
     def _can_perform(self, command: Command, now: Now) -> bool:
@@ -231,6 +227,6 @@ class Intake:
         """When to look again, monotonic milliseconds."""
         if self._pages and self._may_page():
             return now_ms
-        if self._waiting:
-            return min(now_ms + RETRY_MS, *(deadline_ms for _, _, deadline_ms in self._waiting))
+        if self.waiting:
+            return min(now_ms + RETRY_MS, *(deadline_ms for _, _, deadline_ms in self.waiting))
         return None

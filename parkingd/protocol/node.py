@@ -672,7 +672,7 @@ class Node:
 
     def take_effects(self) -> Effects:
         """Everything that has to happen since the last call, in order."""
-        if not (self._is_eventful or self._intake.has_waiting or self._waits.has_waiting):
+        if not (self._is_eventful or self._intake.waiting or self._waits.waiting):
             return NOTHING
         self._is_eventful = False
         if isinstance(self._shared.outbox.end, StartOver) and not self._has_said_goodbye:
@@ -683,7 +683,7 @@ class Node:
         self._intake.retry(self._now)
         if self._entering.has_news:
             self._entering.look_again(self._now)
-        if self._waits.has_waiting:
+        if self._waits.waiting:
             self._waits.check(self._now)
         return self._shared.outbox.take(self._take_batch())
 

@@ -69,7 +69,8 @@ class Shared:
     @property
     def has_lot(self) -> bool:
         """The lot is not only named: its founding has arrived."""
-        return self.lot is not None and self.replica.state.record.founding() is not None
+        replica = self.replica
+        return replica.lot is not None and replica.state.record.founding() is not None
 
     @property
     def is_namesake(self) -> bool:

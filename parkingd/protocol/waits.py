@@ -25,37 +25,33 @@ class Waits:
         self._gates = gates
         self._is_synced = is_synced
         self._is_ready = is_ready
-        self._waits: list[tuple[int, WaitFor, int]] = []
+        self.waiting: list[tuple[int, WaitFor, int]] = []
+        """Who waits, and until when; read only."""
 
     def add(self, handle: int, command: WaitFor, deadline_ms: int) -> None:
         """Answer this when its conditions hold; ``deadline_ms`` is monotonic."""
-        self._waits.append((handle, command, deadline_ms))
+        self.waiting.append((handle, command, deadline_ms))
 
     def unanswered(self) -> list[tuple[int, WaitFor, int]]:
         """Those still waiting, for another node to take."""
-        waits, self._waits = self._waits, []
+        waits, self.waiting = self.waiting, []
         return waits
-
-    @property
-    def has_waiting(self) -> bool:
-        """Somebody waits."""
-        return bool(self._waits)
 
     def check(self, now: Now) -> None:
         """Answer whoever can be answered."""
-        for wait in list(self._waits):
+        for wait in list(self.waiting):
             handle, command, deadline_ms = wait
             states = tuple(self._state(c, now) for c in command.conditions)
             met = all(state.met for state in states)
             if met or now.mono_ms >= deadline_ms:
-                self._waits.remove(wait)
+                self.waiting.remove(wait)
                 self._shared.outbox.reply(handle, Wait(met, states))
 
     def next_deadline(self, now_ms: int) -> int | None:
         """The nearest deadline."""
-        if not self._waits:
+        if not self.waiting:
             return None
-        return min(deadline_ms for _, _, deadline_ms in self._waits)
+        return min(deadline_ms for _, _, deadline_ms in self.waiting)
 
     def _state(self, condition: Condition, now: Now) -> ConditionState:
         if condition.key == "synced":

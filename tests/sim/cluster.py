@@ -287,7 +287,7 @@ class Cluster:
         if machine.paused:
             machine.inbox.append(lambda: self.observe(machine, process, fact))
             return
-        if isinstance(fact, StorageFailed | StorageRecovered):
+        if isinstance(fact, (StorageFailed, StorageRecovered)):
             machine.storage_failing = isinstance(fact, StorageFailed)
         node.observe(fact, machine.clock.now(self.time_ms))
         self._settle(machine)
