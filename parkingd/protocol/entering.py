@@ -102,7 +102,8 @@ class Entering:
         self._gates = gates
         self._admission = admission
         self._may_mint = may_mint
-        self._waiting: dict[Car, None] = {}
+        self.waiting: dict[Car, None] = {}
+        """Cars not answered yet; read only."""
         self._asked: dict[int, Car] = {}
         self._heard: dict[str, tuple[tuple[ReplicaId, int], list[int]]] = {}
         """By member: its process, and the last of its questions, ascending."""
@@ -117,7 +118,7 @@ class Entering:
         if request is None:
             request = self._shared.rng.randbytes(REQUEST_ID_BYTES)
         car = Car(command.plate, command.gate, request, deadline_ms, handle, seen=command.seen)
-        if len(self._waiting) >= CARS_MAX:
+        if len(self.waiting) >= CARS_MAX:
             reason = "too many cars wait for a decision at this node"
             self._tell(car, Failure(ErrorCode.OVERLOADED, reason, "try later"))
             return
@@ -125,7 +126,7 @@ class Entering:
 
     def receive_ask(self, sender: Sender, ask: EnterAsk, now: Now) -> None:
         """Another node asks about a car at a gate that it thinks is ours."""
-        if not isinstance(sender.link, Route) or len(self._waiting) >= CARS_MAX:
+        if not isinstance(sender.link, Route) or len(self.waiting) >= CARS_MAX:
             self._shared.counters["enter_asks_dropped"] += 1
             return
         if self._is_late_copy(sender, ask.nonce):
@@ -163,7 +164,7 @@ class Entering:
     def receive_answer(self, answer: EnterAnswer, now: Now) -> None:
         """The owner has decided, or it is not the owner. A second answer says nothing new."""
         car = self._asked.pop(answer.nonce, None)
-        if car is None or car not in self._waiting:
+        if car is None or car not in self.waiting:
             self._shared.counters["enter_answers_unasked"] += 1
             return
         car.asked = None
@@ -171,7 +172,7 @@ class Entering:
             self._shared.counters["enter_not_owner"] += 1
             car.asked_fence, car.next_ms = None, now.mono_ms + LOOK_AGAIN_MS
             return  # It is asked again then, or when the claims, or our record, are there.
-        del self._waiting[car]
+        del self.waiting[car]
         if answer.answer == FAILED:
             # The words are the owner's: its "this node" is not the one that was asked.
             whose = f"{answer.owner}, which serves gate {car.gate}, says: " if answer.owner else ""
@@ -204,7 +205,7 @@ class Entering:
             if car.asked is None:
                 is_ours = self._gates.served_under(car.gate) is not None
                 car.next_ms = now.mono_ms + (LOOK_AGAIN_MS if is_ours else OWNER_LOOK_MS)
-            self._waiting[car] = None
+            self.waiting[car] = None
 
     def _settle(self, car: Car, now: Now) -> bool:
         """True when nothing more is to be done for this car."""
@@ -433,19 +434,19 @@ class Entering:
 
     def look_again(self, now: Now) -> None:
         """Claims, counts or the time have changed: consider every waiting car again."""
-        if not self._waiting:
+        if not self.waiting:
             return
         everybody, self.has_news = self.has_news, False
-        for car in list(self._waiting):
+        for car in list(self.waiting):
             if everybody or now.mono_ms >= min(car.next_ms, car.deadline_ms):
-                del self._waiting[car]
+                del self.waiting[car]
                 self._consider(car, now)
-        if not self._waiting:
+        if not self.waiting:
             self._admission.nobody_waits()
 
     def unanswered(self) -> list[tuple[int, AskToEnter, int]]:
         """Clients that still wait, for another node to take; with their deadlines."""
-        waiting, self._waiting = self._waiting, {}
+        waiting, self.waiting = self.waiting, {}
         return [
             (car.handle, AskToEnter(car.plate, car.gate, car.request), car.deadline_ms)
             for car in waiting
@@ -454,6 +455,6 @@ class Entering:
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When to look again, monotonic milliseconds."""
-        if not self._waiting:
+        if not self.waiting:
             return None
-        return min(min(car.next_ms, car.deadline_ms) for car in self._waiting)
+        return min(min(car.next_ms, car.deadline_ms) for car in self.waiting)

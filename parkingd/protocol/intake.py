@@ -98,7 +98,8 @@ class Intake:
         self._may_mint = may_mint
         self.waiting: list[tuple[int, Command, int]] = []
         """Not begun yet, with their deadlines; read only."""
-        self._pages: list[tuple[int, Iterator[Page], Page]] = []
+        self.pages: list[tuple[int, Iterator[Page], Page]] = []
+        """Long answers under way; read only."""
 
     def take(self, handle: int, command: Command, deadline_ms: int, now: Now) -> None:
         """Perform it, or let it wait; ``deadline_ms`` is monotonic."""
@@ -205,7 +206,7 @@ class Intake:
                 return self._reports.log_pages()
 
     def _begin_pages(self, handle: int, pages: Iterator[Page]) -> None:
-        self._pages.append((handle, pages, next(pages)))
+        self.pages.append((handle, pages, next(pages)))
 
     def _may_page(self) -> bool:
         replica = self._shared.replica
@@ -213,19 +214,19 @@ class Intake:
 
     def send_pages(self) -> None:
         """One page of every long answer."""
-        if not self._pages or not self._may_page():
+        if not self.pages or not self._may_page():
             return
         going_on: list[tuple[int, Iterator[Page], Page]] = []
-        for handle, pages, page in self._pages:
+        for handle, pages, page in self.pages:
             following = next(pages, None)
             self._shared.outbox.reply(handle, page, last=following is None)
             if following is not None:
                 going_on.append((handle, pages, following))
-        self._pages = going_on
+        self.pages = going_on
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When to look again, monotonic milliseconds."""
-        if self._pages and self._may_page():
+        if self.pages and self._may_page():
             return now_ms
         if self.waiting:
             return min(now_ms + RETRY_MS, *(deadline_ms for _, _, deadline_ms in self.waiting))

@@ -175,12 +175,17 @@ class Node:
             may_mint=self._may_mint,
         )
         self._waits = Waits(shared, gate_rows, self.is_synced, self.is_ready)
-        self._deadlines: tuple[Callable[[int], int | None], ...] = (
+        peers: tuple[Callable[[int], int | None], ...] = (
             self._peering.table.next_deadline,
             self._membership.next_deadline,
+            self._replication.next_deadline,
+        )
+        self._calm_deadlines = (*peers, self._gates.next_deadline, self._fences.next_deadline)
+        """All there are while `_is_occupied` says no."""
+        self._joining_deadlines = (
+            *peers,
             self._entering.next_deadline,
             self._snapshots.next_deadline,
-            self._replication.next_deadline,
             self._leaving.next_deadline,
             self._roots.next_deadline,
             self._waits.next_deadline,
@@ -188,12 +193,12 @@ class Node:
             self._intake.next_deadline,
             self._mint_deadline,
         )
-        self._all_deadlines = (
-            *self._deadlines,
+        """Gates and fences rest while a snapshot is joined."""
+        self._deadlines = (
+            *self._joining_deadlines,
             self._gates.next_deadline,
             self._fences.next_deadline,
         )
-        """With those of what rests while a snapshot is joined."""
         self._behind_of: str | None = None
         self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
         self._discovered = False
@@ -580,34 +585,48 @@ class Node:
             self._founding.wait_for_handshake(now)
         if not self._snapshots.is_joining:
             self._founding.tick(now, is_receiving=self._snapshots.is_receiving)
-        self._snapshots.tick(now)
+        if self._snapshots.receiving is not None or self._snapshots.server.serving:
+            self._snapshots.tick(now)
         self._replication.tick(now)
-        if (
-            shared.replica.pending
-            and self._may_mint(now)
-            and self.is_joined()
-            and self._founding.record_pending(now)
-        ):
-            shared.warnings["lots_merged"] = LOTS_MERGED
+        if shared.replica.pending:
+            self._record_pending(now)
         if not self._snapshots.is_joining:
-            self._fences.tick(now)
-            self._retiring.tick(now)
-            self._pausing.resume(now)
-            self._gates.tick(now)
-            self._entering.has_news |= self._gates.has_changed
-            self._gates.has_changed = False
-            self._admission.tick(now)
-        self._entering.look_again(now)
-        self._leaving.tick(now)
+            self._tick_gates(now)
+        if self._entering.waiting:
+            self._entering.look_again(now)
+        if self._leaving.is_leaving:
+            self._leaving.tick(now)
         self._pulse.tick(now)
         if now.mono_ms >= self._next_housekeeping_ms:
             self._next_housekeeping_ms = now.mono_ms + HOUSEKEEPING_MS
-            if not self._snapshots.is_joining:
-                shared.replica.housekeep()
-                self._lookout.look(now)
-                self._retiring.forget_ephemeral(now)
-        self._intake.send_pages()
-        self._roots.tick(now)
+            self._keep_house(now)
+        if self._intake.pages:
+            self._intake.send_pages()
+        if self._roots.rounds:
+            self._roots.tick(now)
+
+    def _record_pending(self, now: Now) -> None:
+        """Stays of a lot that was left are recorded anew as soon as that may be."""
+        may_record = self._may_mint(now) and self.is_joined()
+        if may_record and self._founding.record_pending(now):
+            self._shared.warnings["lots_merged"] = LOTS_MERGED
+
+    def _tick_gates(self, now: Now) -> None:
+        """What rests while a snapshot is joined."""
+        self._fences.tick(now)
+        self._retiring.tick(now)
+        if self._gates.is_stopped:
+            self._pausing.resume(now)
+        self._gates.tick(now)
+        self._entering.has_news |= self._gates.has_changed
+        self._gates.has_changed = False
+        self._admission.tick(now)
+
+    def _keep_house(self, now: Now) -> None:
+        if not self._snapshots.is_joining:
+            self._shared.replica.housekeep()
+            self._lookout.look(now)
+            self._retiring.forget_ephemeral(now)
 
     # --- pauses --------------------------------------------------------------------------
 
@@ -660,12 +679,31 @@ class Node:
         now_ms = self._now.mono_ms
         # Housekeeping is done with the heartbeat that follows.
         due_ms = self._pulse.next_deadline(now_ms)
-        is_joining = self._snapshots.is_joining
-        for next_deadline in self._deadlines if is_joining else self._all_deadlines:
+        deadlines = self._calm_deadlines
+        if self._is_occupied():
+            is_joining = self._snapshots.is_joining
+            deadlines = self._joining_deadlines if is_joining else self._deadlines
+        for next_deadline in deadlines:
             at_ms = next_deadline(now_ms)
             if at_ms is not None and at_ms < due_ms:
                 due_ms = at_ms
         return due_ms
+
+    def _is_occupied(self) -> bool:
+        """Somebody waits for an answer, or something is under way that mostly is not."""
+        replica, snapshots = self._shared.replica, self._snapshots
+        return bool(
+            self._entering.waiting
+            or self._intake.waiting
+            or self._intake.pages
+            or self._waits.waiting
+            or self._roots.rounds
+            or snapshots.receiving is not None
+            or snapshots.server.serving
+            or self._leaving.is_leaving
+            or replica.lot is None
+            or replica.pending
+        )
 
     def _mint_deadline(self, now_ms: int) -> int | None:
         return self._founding.mint_deadline(now_ms) if self._shared.replica.pending else None

@@ -29,7 +29,8 @@ class Roots:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._rounds: dict[int, Round] = {}
+        self.rounds: dict[int, Round] = {}
+        """Under way, by nonce; read only."""
 
     def ask(self, handle: int, now: Now) -> None:
         """For `digest`: reply with the groups when all have answered, or after the time-out."""
@@ -37,7 +38,7 @@ class Roots:
 
     def repair(self, take: Callable[[Member, Now], None], now: Now) -> None:
         """Ask who differs; if a majority with our context holds another root, ``take`` one."""
-        if not self._rounds:
+        if not self.rounds:
             self._start(lambda done: self._judge(done, take, now), now)
 
     def _start(self, finish: Callable[[Round], None], now: Now) -> None:
@@ -47,7 +48,7 @@ class Roots:
         asked = [m for m in members if m.state is ALIVE and m.lot == shared.lot]
         unreachable = [m.name for m in members if m not in asked]
         deadline_ms = now.mono_ms + shared.settings.request_timeout_ms
-        self._rounds[nonce] = Round(deadline_ms, {m.name for m in asked}, unreachable, finish)
+        self.rounds[nonce] = Round(deadline_ms, {m.name for m in asked}, unreachable, finish)
         for member in asked:
             shared.outbox.send(member.address, RootQuery(nonce))
 
@@ -60,23 +61,23 @@ class Roots:
 
     def receive_answer(self, sender: Sender, answer: RootAnswer) -> None:
         """A member's root."""
-        asked = self._rounds.get(answer.nonce)
+        asked = self.rounds.get(answer.nonce)
         if asked is not None and sender.name in asked.waiting:
             asked.waiting.discard(sender.name)
             asked.answers[sender.name] = (answer.root, from_wire(answer.context))
 
     def tick(self, now: Now) -> None:
         """End the rounds that are complete or over time."""
-        for nonce, asked in list(self._rounds.items()):
+        for nonce, asked in list(self.rounds.items()):
             if not asked.waiting or now.mono_ms >= asked.deadline_ms:
-                del self._rounds[nonce]
+                del self.rounds[nonce]
                 asked.finish(asked)
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When a round ends."""
-        if not self._rounds:
+        if not self.rounds:
             return None
-        return min(r.deadline_ms if r.waiting else now_ms for r in self._rounds.values())
+        return min(r.deadline_ms if r.waiting else now_ms for r in self.rounds.values())
 
     def _reply(self, handle: int, done: Round) -> None:
         shared = self._shared

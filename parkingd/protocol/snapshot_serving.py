@@ -59,7 +59,8 @@ class SnapshotServer:
         """``is_joining``: the own state is in between, and cannot be frozen."""
         self._shared = shared
         self._is_joining = is_joining
-        self._serving: dict[bytes, Serving] = {}
+        self.serving: dict[bytes, Serving] = {}
+        """By route; read only."""
         self._last_nonces: dict[tuple[ReplicaId, int], int] = {}
         """The newest request of each process that has asked."""
 
@@ -75,7 +76,7 @@ class SnapshotServer:
         refusal = ""
         if self._is_joining():
             refusal = "joining a snapshot itself"
-        elif len(self._serving) >= SERVED_MAX and sender.link.id not in self._serving:
+        elif len(self.serving) >= SERVED_MAX and sender.link.id not in self.serving:
             refusal = "busy"
         elif shared.replica.state.context.upto(sender.replica) < request.join_seq:
             refusal = "the join of the receiver is not here yet"
@@ -84,16 +85,16 @@ class SnapshotServer:
         if refusal:
             shared.outbox.send(sender.link, SnapshotAbort(request.nonce, refusal))
             return
-        serving = self._serving.get(sender.link.id)
+        serving = self.serving.get(sender.link.id)
         if serving is None or serving.has_begun:
-            serving = self._serving[sender.link.id] = self._frozen(sender.link, request.nonce)
+            serving = self.serving[sender.link.id] = self._frozen(sender.link, request.nonce)
         serving.nonce = request.nonce  # The disk that it waits for may be slower than it is asked.
         serving.deadline_ms = now.mono_ms + shared.settings.snapshot_timeout_ms
         self.serve_waiting()
 
     def serve_waiting(self) -> None:
         """Begin for those whose freeze has reached the disk."""
-        for serving in self._serving.values():
+        for serving in self.serving.values():
             if not serving.has_begun and self._shared.replica.durable_seq >= serving.own_seq:
                 self._begin(serving)
 
@@ -139,30 +140,30 @@ class SnapshotServer:
     def receive_ack(self, sender: Sender, ack: SnapshotAck, now: Now) -> None:
         """The peer has taken a chunk: send the next."""
         link = sender.link
-        serving = self._serving.get(link.id) if isinstance(link, Route) else None
+        serving = self.serving.get(link.id) if isinstance(link, Route) else None
         if serving is None or serving.nonce != ack.nonce:
             return
         serving.deadline_ms = now.mono_ms + self._shared.settings.snapshot_timeout_ms
         self._send_chunk(serving)
         if serving.is_done and ack.index + 1 >= serving.sent:
-            del self._serving[serving.route.id]
+            del self.serving[serving.route.id]
 
     # --- time ----------------------------------------------------------------------------
 
     def tick(self, now: Now) -> None:
         """Drop what nobody goes on with."""
-        if not self._serving:
+        if not self.serving:
             return
-        for serving in list(self._serving.values()):
+        for serving in list(self.serving.values()):
             if now.mono_ms >= serving.deadline_ms:
-                del self._serving[serving.route.id]
+                del self.serving[serving.route.id]
         self.serve_waiting()
 
     def next_deadline(self) -> int | None:
         """When `tick` has something to do, in monotonic milliseconds."""
-        if not self._serving:
+        if not self.serving:
             return None
-        return min(serving.deadline_ms for serving in self._serving.values())
+        return min(serving.deadline_ms for serving in self.serving.values())
 
 
 _by_age: Final = itemgetter(ORIGIN, SEQ)

@@ -72,19 +72,20 @@ class Snapshots:
         self._shared = shared
         self._pause = pause
         self._joined = joined
-        self._receiving: Receiving | None = None
+        self.receiving: Receiving | None = None
+        """What was asked for; read only."""
         self.server = SnapshotServer(shared, is_joining=lambda: self.is_joining)
 
     @property
     def is_joining(self) -> bool:
         """The state is in between: nothing may be minted or applied."""
-        receiving = self._receiving
+        receiving = self.receiving
         return receiving is not None and (receiving.streams or receiving.slices is not None)
 
     @property
     def is_receiving(self) -> bool:
         """A snapshot was asked for."""
-        return self._receiving is not None
+        return self.receiving is not None
 
     # --- receiving -----------------------------------------------------------------------
 
@@ -92,13 +93,13 @@ class Snapshots:
         """Ask this member for everything; one at a time."""
         shared = self._shared
         replica = shared.replica
-        if self._receiving is not None or shared.lot is None:
+        if self.receiving is not None or shared.lot is None:
             return
         if replica.own_seq and replica.durable_seq == 0:
             return  # The join has to be on disk before anybody may see it.
         nonce = shared.next_nonce()
         deadline_ms = now.mono_ms + shared.settings.snapshot_header_ms
-        self._receiving = Receiving(member.name, nonce, deadline_ms, repair)
+        self.receiving = Receiving(member.name, nonce, deadline_ms, repair)
         first = replica.log.floor(replica.id) + 1
         for run in replica.own_runs(first, replica.durable_seq)[:1]:
             shared.outbox.send(member.address, Delta((run,)))
@@ -169,7 +170,7 @@ class Snapshots:
             self._give_up(abort.reason, now)
 
     def _current(self, sender: Sender, nonce: int, now: Now) -> Receiving | None:
-        receiving = self._receiving
+        receiving = self.receiving
         if receiving is None or receiving.nonce != nonce or receiving.member != sender.name:
             return None
         if receiving.header is not None:
@@ -266,7 +267,7 @@ class Snapshots:
 
     def _finish(self, receiving: Receiving, now: Now) -> None:
         shared = self._shared
-        self._receiving = None
+        self.receiving = None
         shared.replica.release_commits()
         self._pause(False)
         shared.counters["snapshots_joined"] += 1
@@ -277,7 +278,7 @@ class Snapshots:
         self._joined(shared.members.get(receiving.member), now)
 
     def _give_up(self, reason: str, now: Now) -> None:
-        receiving, self._receiving = self._receiving, None
+        receiving, self.receiving = self.receiving, None
         assert receiving is not None
         shared = self._shared
         shared.counters["snapshots_dropped"] += 1
@@ -294,7 +295,7 @@ class Snapshots:
     def tick(self, now: Now) -> None:
         """One slice of a join; and drop what nobody goes on with."""
         self.server.tick(now)
-        receiving = self._receiving
+        receiving = self.receiving
         if receiving is None:
             return
         if receiving.slices is not None:
@@ -314,7 +315,7 @@ class Snapshots:
 
     def next_deadline(self, now_ms: int) -> int | None:
         """When `tick` has something to do."""
-        receiving, due_ms = self._receiving, self.server.next_deadline()
+        receiving, due_ms = self.receiving, self.server.next_deadline()
         if receiving is None:
             return due_ms
         own_ms = now_ms if receiving.slices is not None else receiving.deadline_ms
