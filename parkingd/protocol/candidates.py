@@ -65,11 +65,16 @@ class Candidates:
         self._look_ups: dict[tuple[str, str], tuple[LookUp, int]] = {}
         """(source, question) -> the failure, and when it was last seen, in monotonic ms."""
         self._due_ms: int | None = None
+        self._is_news = False
+        """Something here, or a member, is not what it was when `greet_due` last looked."""
+        self._lot = shared.lot
+        """The own lot at that time."""
 
     # --- what is told of addresses -------------------------------------------------------
 
     def propose(self, candidate: Candidate, now: Now) -> None:
         """A source has seen this address, or sees it no longer."""
+        self._is_news = True
         known = self._greetings.get(candidate.address)
         if candidate.gone:
             self._waiting.pop(candidate.address, None)
@@ -154,6 +159,7 @@ class Candidates:
 
     def failed(self, fact: ConnectionFailed) -> None:
         """A link broke or never came up."""
+        self._is_news = True
         known = self._greetings.get(fact.address)
         if known is not None and known.state != STATE_SELF and known.dialled:
             known.state = fact.failure.value
@@ -214,12 +220,14 @@ class Candidates:
 
     def mark(self, address: Address, state: str, detail: str) -> None:
         """Show this of it, if it is here."""
+        self._is_news = True
         greeting = self._greetings.get(address)
         if greeting is not None:
             greeting.state, greeting.detail = state, detail
 
     def connected(self, address: Address, name: str) -> None:
         """This member has answered from there, or greeted us."""
+        self._is_news = True
         settings = self._shared.settings
         greeting = self._greetings.get(address)
         if greeting is None:
@@ -230,14 +238,21 @@ class Candidates:
         greeting.state, greeting.detail, greeting.name = STATE_CONNECTED, "", name
         greeting.asked, greeting.pause_ms = 0, settings.hello_retry_ms
 
+    def look_soon(self) -> None:
+        """A member fell silent, came back or left."""
+        self._is_news = True
+
     # --- time ----------------------------------------------------------------------------
 
     def greet_due(self, now: Now) -> None:
         """Greet whoever is due."""
         if self._waiting:
             self._take_turns(now)
-        due_ms: int | None = None
-        lot, get = self._shared.lot, self._shared.members.get
+        lot, get, due_ms = self._shared.lot, self._shared.members.get, self._due_ms
+        is_due = due_ms is not None and now.mono_ms >= due_ms
+        if not is_due and not self._is_news and lot == self._lot:
+            return
+        self._is_news, self._lot, due_ms = False, lot, None
         for greeting in self._greetings.values():
             if greeting.state == STATE_CONNECTED:
                 member = get(greeting.name or "")

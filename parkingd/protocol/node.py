@@ -317,6 +317,7 @@ class Node:
                 member.state, member.final_seq = LEFT, message.final_seq
                 member.gates = None
                 self._gates.look_soon()
+                self._peering.table.look_soon()
                 self._shared.outbox.notice(Level.INFO, "member_left", member=member.name)
             case _ if member.lot is None or member.lot != self.lot:
                 self._shared.counters["refused_other_lot"] += 1
@@ -645,6 +646,7 @@ class Node:
     def _judged(self, member: Member, before: MemberState, now: Now) -> None:
         shared = self._shared
         self._gates.unsettle(now)
+        self._peering.table.look_soon()
         self._fences.look_soon()
         self._note_judged(member, now)
         shared.outbox.notice(
