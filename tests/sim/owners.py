@@ -368,12 +368,18 @@ class Owners:
 
     def _is_owner_heard(self, view: Shared, gate: int) -> bool:
         """Who serves it is not in this view, for its answers to hellos are lost, but has just asked
-        one of these something: so it lives, and nobody here may claim its gate."""
-        for owner in (self._cluster.machines[index] for index in self._owners(gate)):
-            for machine in (self._cluster.machines[index] for index in view.members):
+        one of these something: so it lives, and nobody here may claim its gate. Nor if it has
+        released the gate since, and that is lost as well."""
+        machines = self._cluster.machines
+        there = (machines[index] for index in self._owners(gate))
+        owners = {(machine.name, machine.incarnation) for machine in there}
+        made = max(self._made.get(gate, ()), key=_rank, default=None)
+        if made is not None and made.claim.phase == PHASE_RELEASED:
+            owners.add((made.claim.owner, made.claim.incarnation))
+        for name, incarnation in owners:
+            for machine in (machines[index] for index in view.members):
                 assert machine.node is not None
-                strangers = machine.node._membership._strangers
-                known = strangers.get(owner.name, owner.incarnation)
+                known = machine.node._membership._strangers.get(name, incarnation)
                 now = machine.clock.now(self._cluster.time_ms)
                 if known is not None and has_asked(known, now):
                     return True
