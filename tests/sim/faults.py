@@ -129,7 +129,7 @@ def chunks_applied_as_they_come() -> Iterator[None]:
 
     def streaming(self: Snapshots, sender: Any, header: Any, now: Any) -> None:
         receive_header(self, sender, header, now)
-        receiving = self._receiving
+        receiving = self.receiving
         if receiving is not None and receiving.header is header:
             receiving.streams = True
             self._pause(False)
