@@ -65,6 +65,9 @@ LONG: Final = ("join1m",)
 
 RUNS: Final = 3
 
+STOPPED: Final = 130
+"""Exit status after Ctrl-C: what was measured by then is printed."""
+
 
 def main() -> int:
     """Measure, print, and write JSON where asked."""
@@ -77,7 +80,7 @@ def main() -> int:
     print(machine.text(here), end="\n\n", flush=True)
     figures: list[Figure] = []
     missing: list[dict[str, str]] = []
-    failed = False
+    failed = stopped = False
     for name in args.rows:
         begun = time.monotonic()
         print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
@@ -88,7 +91,12 @@ def main() -> int:
         except BenchError as error:
             failed = True
             missing.append({"row": name, "failed": str(error)})
+        except KeyboardInterrupt:
+            stopped = True
+            missing.append({"row": name, "not_measured": "stopped before its end"})
         print(f"{time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+        if stopped:
+            break
     here["load_at_end"] = machine.load()
     print(f"load_at_end    {here['load_at_end']}\n")
     if figures:
@@ -103,7 +111,7 @@ def main() -> int:
             "missing": missing,
         }
         args.json.write_text(json.dumps(document, indent=2) + "\n")
-    return 1 if failed else 0
+    return STOPPED if stopped else int(failed)
 
 
 def _arguments() -> argparse.Namespace:
