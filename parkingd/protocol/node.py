@@ -720,7 +720,8 @@ class Node:
             self._leaving.say_goodbye()
         if not self._is_lot_told():
             self._tell_lot()
-        self._intake.retry(self._now)
+        if self._intake.waiting:
+            self._intake.retry(self._now)
         if self._entering.has_news:
             self._entering.look_again(self._now)
         if self._waits.waiting:
