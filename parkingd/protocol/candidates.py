@@ -120,6 +120,12 @@ class Candidates:
                 known.state, known.name = STATE_TRYING, None
             known.next_ms = self._due_ms = now.mono_ms
 
+    def asked_from(self, host: str, name: str, now: Now) -> None:
+        """Somebody there has met us, and we have not met it, for its answer was lost. Whom we knew
+        at that host may live elsewhere by now."""
+        for address in [address for address in self._greetings if address.host == host]:
+            self.told(address, name, now)
+
     def _wait(self, candidate: Candidate) -> None:
         """Until it is its turn; who is not to be dialled needs none."""
         is_known = candidate.address in self._waiting

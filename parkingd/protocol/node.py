@@ -381,9 +381,13 @@ class Node:
         known = self._shared.members.get(sender.name)
         self._shared.counters["from_strangers"] += 1
         self._membership.heard_stranger(sender, now)
+        if known is not None:
+            is_earlier = sender.incarnation <= known.incarnation
+            if sender.replica == known.replica and is_earlier:
+                return
+        if isinstance(sender.link, Route):
+            self._peering.table.asked_from(sender.link.host, sender.name, now)
         if known is None:
-            return
-        if sender.replica == known.replica and sender.incarnation <= known.incarnation:
             return
         namesakes = self._peering.namesakes
         if isinstance(message, Pull) and sender.replica != known.replica:

@@ -27,6 +27,8 @@ ONCE_FAILED: Final[dict[int, str]] = {
     64505178: "who was never answered took a new id, and nobody let go of the old one",
     80292865: "who left a view that a healed partition had just ended was judged as if it stood",
     91000973: "an owner that nobody there had met released its gates, and that was lost as well",
+    92000360: "two had changed places, and a third heard one of them ask and never greeted it",
+    92001654: "a gate was given to one that left, and another had claimed it in no view with these",
     740000129: "two pairs met crosswise, and neither death that both waited for was confirmed",
     770000393: "an owner that nobody there had met asked and asked, and was taken for nobody",
 }

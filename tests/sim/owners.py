@@ -437,12 +437,14 @@ class Owners:
                     )
 
     def _is_handed_to(self, machine: Machine, gate: int) -> bool:
-        """Another has just released this gate to it, before its word that it leaves was heard."""
-        made = max(self._made.get(gate, ()), key=_rank, default=None)
-        if made is None or made.claim.phase != PHASE_RELEASED:
-            return False
-        is_to_it = made.claim.target == machine.name != made.claim.owner
-        return is_to_it and self._cluster.time_ms - made.time_ms <= self._slack_ms
+        """Another has just released this gate to it, before its word that it leaves was heard. It
+        need not be the greatest claim: whoever made that may be in no view with these."""
+        return any(
+            made.claim.phase == PHASE_RELEASED
+            and made.claim.target == machine.name != made.claim.owner
+            and self._cluster.time_ms - made.time_ms <= self._slack_ms
+            for made in self._made.get(gate, ())
+        )
 
     def _is_going(self, index: int) -> bool:
         node = self._cluster.machines[index].node

@@ -10,7 +10,7 @@ from parkingd.adapters.discovery.proposals import Proposals
 from parkingd.protocol.commands import ReadCandidates, ReadStatus
 from parkingd.protocol.facts import Candidate, ConnectionFailed, LinkFailure, LookUp
 from parkingd.protocol.limits import CANDIDATES_MAX, CANDIDATES_WAITING_MAX, LOOK_UPS_MAX
-from parkingd.protocol.messages import Address, Goodbye, Hello
+from parkingd.protocol.messages import Address, Goodbye, Hello, RootQuery
 from parkingd.protocol.outcomes import CandidateList, CandidateRow, Status
 from tests.unit.scripted import Box, Stage
 
@@ -141,6 +141,27 @@ def test_an_address_where_another_lives_now_is_greeted_when_a_member_says_so() -
     for _ in range(3):
         a.receive(said.sender, said.message)
     assert not stage.waiting(Hello, c), "once is enough for a while"
+
+
+def test_an_address_where_another_lives_now_is_greeted_when_that_one_asks() -> None:
+    """b and c have changed places, and b has met a, which has not met b: its answer was lost."""
+    stage = Stage()
+    a, b, c = stage.found("a", "b", "c")
+    for box in (b, c):
+        box.stop()
+    b.address, c.address = c.address, b.address
+    c.start(knows=["a"])
+    stage.pass_ms(2_000)
+    stage.holds = (Hello,)
+    b.start()
+    stage.pass_ms(6_000)
+    assert not stage.waiting(Hello, b), "c was known there, and is met elsewhere"
+    a.receive(b.sender(b.route), RootQuery(1))
+    stage.pass_ms(10)
+    assert [each.source for each in stage.waiting(Hello, b)] == ["a"]
+    a.receive(b.sender(b.route), RootQuery(2))
+    stage.pass_ms(10)
+    assert len(stage.waiting(Hello, b)) == 1, "once is enough for a while"
 
 
 # --- more candidates than are tried at once ----------------------------------------------------
