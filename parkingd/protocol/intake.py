@@ -112,15 +112,16 @@ class Intake:
             self.waiting.append((handle, command, deadline_ms))
 
     def retry(self, now: Now) -> None:
-        """Look at the waiting requests again."""
+        """Look at the waiting requests again. After its deadline none is performed, as by a node
+        that stood still: a car that left a minute ago may be back by now."""
         if not self.waiting:
             return
         waiting, self.waiting = self.waiting, []
         for handle, command, deadline_ms in waiting:
-            if self._can_perform(command, now):
-                self._perform(handle, command, now)
-            elif now.mono_ms >= deadline_ms:
+            if now.mono_ms >= deadline_ms:
                 self._shared.outbox.reply(handle, self._not_ready())
+            elif self._can_perform(command, now):
+                self._perform(handle, command, now)
             else:
                 self.waiting.append((handle, command, deadline_ms))
 

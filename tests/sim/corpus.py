@@ -29,6 +29,7 @@ ONCE_FAILED: Final[dict[int, str]] = {
     91000973: "an owner that nobody there had met released its gates, and that was lost as well",
     92000360: "two had changed places, and a third heard one of them ask and never greeted it",
     92001654: "a gate was given to one that left, and another had claimed it in no view with these",
+    93000493: "a request that waited was carried out after a pause, when nobody waited any more",
     740000129: "two pairs met crosswise, and neither death that both waited for was confirmed",
     770000393: "an owner that nobody there had met asked and asked, and was taken for nobody",
 }

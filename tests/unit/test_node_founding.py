@@ -131,6 +131,23 @@ def test_a_write_waits_for_the_lot_within_its_deadline() -> None:
     assert a.node.state.stays.visible_count == 1
 
 
+@pytest.mark.parametrize("sockets_first", [False, True])
+def test_a_write_whose_deadline_has_passed_in_a_pause_is_not_recorded(sockets_first: bool) -> None:
+    """The lot can be founded when the node goes on, and nobody waits for the answer any more."""
+    stage = Stage()
+    a = stage.box("a", 1).start()
+    late = a.submit(Track("KA1", 1, None), 1_000)
+    a.pause()
+    stage.pass_ms(40_000)
+    a.wake(sockets_first=sockets_first)
+    stage.pass_ms(10_000)
+    assert a.node.lot is not None
+    failure = a.answer(late)
+    assert isinstance(failure, Failure)
+    assert failure.code == ErrorCode.NOT_READY
+    assert not a.shown("KA1")
+
+
 def test_a_joiner_mints_nothing_but_its_join_before_a_member_has_that() -> None:
     stage = Stage()
     a, b = stage.found("a", "b")
